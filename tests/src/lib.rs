@@ -1,0 +1,13 @@
+//! What the integration tests share: network namespaces, the daemon, servers, and the kernel's own counters.
+
+pub mod bpf;
+pub mod client;
+pub mod counters;
+pub mod go;
+pub mod netns;
+pub mod nginx;
+pub mod process;
+pub mod records;
+pub mod scratch;
+pub mod tracer;
+pub mod wait;

@@ -1,0 +1,142 @@
+//! nginx with a configuration of its own, in the foreground, one worker.
+
+use crate::{netns::Netns, process::Process, scratch::Scratch, wait};
+use anyhow::{Context as _, Result, ensure};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+/// The port that it listens on, IPv4 and IPv6.
+pub const PORT: u16 = 8080;
+
+/// How long it keeps connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub keepalive_timeout_s: u32,
+    pub keepalive_requests: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { keepalive_timeout_s: 75, keepalive_requests: 1000 }
+    }
+}
+
+/// A running nginx.
+#[derive(Debug)]
+pub struct Nginx {
+    master: Process,
+    worker: u32,
+    scratch: Scratch,
+}
+
+/// A line of its access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub method: String,
+    pub uri: String,
+    pub status: u64,
+    pub body_bytes_sent: u64,
+    /// nginx's own number of the connection.
+    pub connection: u64,
+    /// The request's place on its connection.
+    pub connection_requests: u64,
+    pub bytes_sent: u64,
+}
+
+impl Nginx {
+    pub fn start(netns: &Netns, options: Options) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        for folder in ["files", "up", "temp"] {
+            fs::create_dir(scratch.file(folder))?;
+        }
+        fs::write(scratch.file("nginx.conf"), configuration(scratch.path(), options))?;
+        let errors = scratch.file("error.log");
+        let mut command = netns.command("nginx");
+        command
+            .arg("-p")
+            .arg(scratch.path())
+            .arg("-e")
+            .arg(&errors)
+            .arg("-c")
+            .arg(scratch.file("nginx.conf"));
+        command.stdin(Stdio::null()).stderr(File::create(scratch.file("stderr"))?);
+        let mut master = Process::spawn(&mut command)?;
+        let started = netns.wait_for_listener(PORT).and_then(|()| {
+            let children = format!("/proc/{pid}/task/{pid}/children", pid = master.pid());
+            wait::until("nginx's worker", wait::LIMIT, || {
+                ensure!(master.child().try_wait()?.is_none(), "nginx ended");
+                Ok(fs::read_to_string(&children)?.trim().parse().ok())
+            })
+        });
+        let worker = started.with_context(|| fs::read_to_string(&errors).unwrap_or_default())?;
+        Ok(Self { master, worker, scratch })
+    }
+
+    /// The process that owns its connections.
+    pub fn worker(&self) -> u32 {
+        self.worker
+    }
+
+    /// The folder that it serves below `/files/`.
+    pub fn files(&self) -> PathBuf {
+        self.scratch.file("files")
+    }
+
+    /// Ends it when every request is answered; what it logged.
+    pub fn finish(mut self) -> Result<Vec<Entry>> {
+        self.master.signal(libc::SIGQUIT)?;
+        let status = self.master.wait(wait::LIMIT)?;
+        ensure!(status.success(), "nginx: {status}");
+        let log = fs::read_to_string(self.scratch.file("access.log"))?;
+        log.lines().map(|line| entry(line).with_context(|| format!("access log: {line}"))).collect()
+    }
+}
+
+fn configuration(folder: &Path, options: Options) -> String {
+    let folder = folder.display();
+    let Options { keepalive_timeout_s, keepalive_requests } = options;
+    format!(
+        "user root;
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+events {{ worker_connections 4096; }}
+http {{
+    log_format figures '$request_method $request_uri $status $body_bytes_sent $connection $connection_requests $bytes_sent';
+    access_log {folder}/access.log figures;
+    client_body_temp_path {folder}/temp;
+    types {{ text/plain txt; }}
+    default_type application/octet-stream;
+    sendfile on;
+    keepalive_timeout {keepalive_timeout_s}s;
+    keepalive_requests {keepalive_requests};
+    gzip_types text/plain;
+    server {{
+        listen {PORT} backlog=4096;
+        listen [::]:{PORT} backlog=4096;
+        location /hello {{ return 200 \"hello, world\\n\"; }}
+        location /files/ {{ root {folder}; }}
+        location /packed/ {{ alias {folder}/files/; gzip on; gzip_min_length 1; }}
+        location /up/ {{ root {folder}; dav_methods PUT; client_max_body_size 64m; }}
+    }}
+}}
+"
+    )
+}
+
+fn entry(line: &str) -> Result<Entry> {
+    let mut fields = line.split(' ');
+    let mut next = || fields.next().context("too few fields");
+    Ok(Entry {
+        method: next()?.to_owned(),
+        uri: next()?.to_owned(),
+        status: next()?.parse()?,
+        body_bytes_sent: next()?.parse()?,
+        connection: next()?.parse()?,
+        connection_requests: next()?.parse()?,
+        bytes_sent: next()?.parse()?,
+    })
+}

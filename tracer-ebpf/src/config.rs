@@ -1,0 +1,125 @@
+//! What the daemon tells the programs before load, through frozen globals.
+
+use crate::contract;
+
+/// Marks a [`Fields`] member that this kernel does not have.
+pub const MISSING: u32 = u32::MAX;
+
+/// Byte offsets of kernel structure members, looked up by the daemon in the running kernel's BTF.
+///
+/// A member that the kernel lacks is [`MISSING`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Fields {
+    // struct sock_common
+    pub skc_family: u32,
+    pub skc_num: u32,
+    pub skc_dport: u32,
+    pub skc_daddr: u32,
+    pub skc_rcv_saddr: u32,
+    pub skc_v6_daddr: u32,
+    pub skc_v6_rcv_saddr: u32,
+    pub skc_state: u32,
+    pub skc_flags: u32,
+    pub skc_net: u32,
+    // struct sock, struct inet_sock
+    pub sk_err: u32,
+    pub inet_sport: u32,
+    // struct tcp_sock
+    pub bytes_sent: u32,
+    pub bytes_retrans: u32,
+    pub bytes_received: u32,
+    pub segs_in: u32,
+    pub segs_out: u32,
+    pub total_retrans: u32,
+    pub srtt_us: u32,
+    pub rtt_min: u32,
+    pub snd_nxt: u32,
+    pub write_seq: u32,
+    pub rcv_nxt: u32,
+    // struct net
+    pub net_inum: u32,
+    pub net_cookie: u32,
+    // struct task_struct
+    pub task_group_leader: u32,
+    pub task_start_boottime: u32,
+    pub task_tgid: u32,
+    pub task_comm: u32,
+    // struct socket
+    pub socket_sk: u32,
+}
+
+impl Fields {
+    /// Every member missing.
+    pub const NONE: Self = Self {
+        skc_family: MISSING,
+        skc_num: MISSING,
+        skc_dport: MISSING,
+        skc_daddr: MISSING,
+        skc_rcv_saddr: MISSING,
+        skc_v6_daddr: MISSING,
+        skc_v6_rcv_saddr: MISSING,
+        skc_state: MISSING,
+        skc_flags: MISSING,
+        skc_net: MISSING,
+        sk_err: MISSING,
+        inet_sport: MISSING,
+        bytes_sent: MISSING,
+        bytes_retrans: MISSING,
+        bytes_received: MISSING,
+        segs_in: MISSING,
+        segs_out: MISSING,
+        total_retrans: MISSING,
+        srtt_us: MISSING,
+        rtt_min: MISSING,
+        snd_nxt: MISSING,
+        write_seq: MISSING,
+        rcv_nxt: MISSING,
+        net_inum: MISSING,
+        net_cookie: MISSING,
+        task_group_leader: MISSING,
+        task_start_boottime: MISSING,
+        task_tgid: MISSING,
+        task_comm: MISSING,
+        socket_sk: MISSING,
+    };
+}
+
+/// What this run wants.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    pub abi: u32,
+    /// Write `STATE`, `RETRANSMIT` and `RESET` records (1) or not (0).
+    pub events: u32,
+    /// Copy payload for HTTP (1) or look at control segments only (0).
+    pub payload: u32,
+    /// `PORTS` restricts what is traced (1).
+    pub filter_ports: u32,
+    /// `HOSTS` restricts what is traced (1).
+    pub filter_hosts: u32,
+    /// `PIDS` restricts client sockets (1).
+    pub filter_pids: u32,
+    /// `COMMS` restricts client sockets (1).
+    pub filter_comms: u32,
+    pub pad: u32,
+    /// Cookie of the network namespace that the classifiers are attached in.
+    pub netns_cookie: u64,
+    /// Unread bytes in the ring at which the daemon is woken.
+    pub wake_bytes: u64,
+    /// `bpf_ktime_get_ns` before load: ids count from here.
+    pub start_ns: u64,
+}
+
+/// Words of the port bitmap: one bit for each port.
+pub const PORT_WORDS: usize = 65536 / 64;
+
+/// Key of `HOSTS`, a longest-prefix-match trie: an IPv6 prefix (IPv4 is mapped, so /24 is /120).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct HostKey {
+    pub prefix_len: u32,
+    pub addr: [u8; 16],
+}
+
+contract!(Fields = 120, Config = 56, HostKey = 20);

@@ -1,0 +1,144 @@
+//! Reading kernel structures at the offsets that the daemon found in BTF.
+//!
+//! Pointers here are BTF-typed (`tp_btf`, iterators), so a plain load is allowed and the verifier checks it against
+//! the running kernel's types; the offsets are constants to it.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::tcp_sock,
+    helpers::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+};
+use tracer_ebpf::{Conn, MISSING, Tuple};
+
+use crate::globals::field;
+
+pub const AF_INET6: u16 = 10;
+
+/// A full TCP socket (`struct tcp_sock`, whose first members are `inet_sock`, `sock`, `sock_common`).
+#[derive(Clone, Copy)]
+pub struct TcpSock(*const u8);
+
+impl TcpSock {
+    /// None when the socket is not a full TCP socket (another protocol, a request or TIME_WAIT mini-socket).
+    #[inline(always)]
+    pub fn from_sock(sk: *const u8) -> Option<Self> {
+        // SAFETY: `sk` is a BTF-typed socket pointer; the verifier rejects anything else.
+        let tp: *mut tcp_sock = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
+        if tp.is_null() { None } else { Some(Self(tp.cast::<u8>().cast_const())) }
+    }
+
+    /// Reads a `T` at a byte offset, or `missing` when the kernel has no such member.
+    #[inline(always)]
+    fn read<T: Copy>(self, offset: u32, missing: T) -> T {
+        if offset == MISSING { missing } else { load(self.0, offset) }
+    }
+
+    #[inline(always)]
+    pub fn family(self) -> u16 {
+        self.read(field!(skc_family), 0)
+    }
+
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        self.read(field!(skc_state), 0)
+    }
+
+    #[inline(always)]
+    pub fn flags(self) -> u64 {
+        self.read(field!(skc_flags), 0)
+    }
+
+    #[inline(always)]
+    pub fn error(self) -> u16 {
+        self.read::<i32>(field!(sk_err), 0) as u16
+    }
+
+    #[inline(always)]
+    pub fn snd_nxt(self) -> u32 {
+        self.read(field!(snd_nxt), 0)
+    }
+
+    #[inline(always)]
+    pub fn write_seq(self) -> u32 {
+        self.read(field!(write_seq), 0)
+    }
+
+    #[inline(always)]
+    pub fn rcv_nxt(self) -> u32 {
+        self.read(field!(rcv_nxt), 0)
+    }
+
+    #[inline(always)]
+    pub fn total_retrans(self) -> u32 {
+        self.read(field!(total_retrans), 0)
+    }
+
+    /// (inode, cookie) of the socket's network namespace.
+    #[inline(always)]
+    pub fn netns(self) -> (u32, u64) {
+        let net: *const u8 = load(self.0, field!(skc_net));
+        let cookie = if field!(net_cookie) == MISSING { 0 } else { load(net, field!(net_cookie)) };
+        (load(net, field!(net_inum)), cookie)
+    }
+
+    /// Fills in both ends. The local port is `inet_sport`: `skc_num` is 0 for an auto-bound socket at its end.
+    #[inline(always)]
+    pub fn tuple(self, tuple: &mut Tuple) {
+        let sport: u16 = load(self.0, field!(inet_sport));
+        let dport: u16 = load(self.0, field!(skc_dport));
+        tuple.local_port = u16::from_be(sport);
+        tuple.remote_port = u16::from_be(dport);
+        if self.family() == AF_INET6 {
+            tuple.local_addr = self.address(field!(skc_v6_rcv_saddr));
+            tuple.remote_addr = self.address(field!(skc_v6_daddr));
+        } else {
+            tuple.local_addr = mapped(load(self.0, field!(skc_rcv_saddr)));
+            tuple.remote_addr = mapped(load(self.0, field!(skc_daddr)));
+        }
+    }
+
+    #[inline(always)]
+    fn address(self, offset: u32) -> [u8; 16] {
+        let high: u64 = load(self.0, offset);
+        let low: u64 = load(self.0, offset + 8);
+        // SAFETY: two u64 are 16 bytes.
+        unsafe { core::mem::transmute([high, low]) }
+    }
+
+    /// Takes over the totals.
+    #[inline(always)]
+    pub fn totals(self, conn: &mut Conn) {
+        conn.bytes_sent = self.read(field!(bytes_sent), 0);
+        conn.bytes_retrans = self.read(field!(bytes_retrans), 0);
+        conn.bytes_received = self.read(field!(bytes_received), 0);
+        conn.segs_in = self.read(field!(segs_in), 0);
+        conn.segs_out = self.read(field!(segs_out), 0);
+        conn.retrans = self.total_retrans();
+        // srtt_us holds 8 times the value (tcp_rtt_estimator); rtt_min is a `struct minmax` whose best sample's
+        // value follows its 4-byte time.
+        conn.srtt_us = self.read::<u32>(field!(srtt_us), 0) >> 3;
+        let rtt_min = field!(rtt_min);
+        conn.min_rtt_us = if rtt_min == MISSING { u32::MAX } else { load(self.0, rtt_min + 4) };
+    }
+}
+
+/// `::ffff:a.b.c.d`
+#[inline(always)]
+pub fn mapped(v4: u32) -> [u8; 16] {
+    // SAFETY: two u64 are 16 bytes.
+    unsafe { core::mem::transmute([0u64, u64::from(0xffff_0000_u32.to_le()) | u64::from(v4) << 32]) }
+}
+
+#[inline(always)]
+pub fn load<T: Copy>(base: *const u8, offset: u32) -> T {
+    // SAFETY: the verifier checks the access against the kernel's BTF.
+    unsafe { ptr::read(base.add(offset as usize).cast::<T>()) }
+}
+
+/// Reads through a pointer that has no BTF type.
+#[inline(always)]
+pub fn probe<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset as usize).cast::<T>()).ok() }
+}

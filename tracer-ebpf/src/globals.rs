@@ -1,0 +1,150 @@
+//! Maps, and the globals that the daemon sets before load (frozen, so the verifier folds them).
+
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    ptr,
+};
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    macros::map,
+    maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+};
+use tracer_ebpf::{
+    Config, Conn, Fields, Flow, FlowKey, Mark, MarkKey, Owner, PORT_WORDS, SegmentRecord, counter,
+};
+
+#[unsafe(no_mangle)]
+static FIELDS: Fields = Fields::NONE;
+#[unsafe(no_mangle)]
+static CONFIG: Config = Config {
+    abi: tracer_ebpf::ABI_VERSION,
+    events: 0,
+    payload: 0,
+    filter_ports: 0,
+    filter_hosts: 0,
+    filter_pids: 0,
+    filter_comms: 0,
+    pad: 0,
+    netns_cookie: 0,
+    wake_bytes: 0,
+    start_ns: 0,
+};
+#[unsafe(no_mangle)]
+static PORTS: [u64; PORT_WORDS] = [0; PORT_WORDS];
+
+/// Where [`FIELDS`] and [`CONFIG`] are; read through [`field!`] and [`config!`].
+pub const FIELDS_AT: *const Fields = &raw const FIELDS;
+pub const CONFIG_AT: *const Config = &raw const CONFIG;
+
+/// One member of [`FIELDS`], read so that the compiler does not take the initial value for the real one.
+macro_rules! field {
+    ($name:ident) => {{
+        // SAFETY: a member of a static.
+        #[allow(unused_unsafe, reason = "also used where unsafe is already open")]
+        unsafe {
+            core::ptr::read_volatile(&raw const (*$crate::globals::FIELDS_AT).$name)
+        }
+    }};
+}
+pub(crate) use field;
+
+/// One member of [`CONFIG`], read as [`field!`] does.
+macro_rules! config {
+    ($name:ident) => {{
+        // SAFETY: a member of a static.
+        #[allow(unused_unsafe, reason = "also used where unsafe is already open")]
+        unsafe {
+            core::ptr::read_volatile(&raw const (*$crate::globals::CONFIG_AT).$name)
+        }
+    }};
+}
+pub(crate) use config;
+
+/// Whether `--port` names this port.
+#[inline(always)]
+pub fn port_named(port: u16) -> bool {
+    let word = (port >> 6) as usize & (PORT_WORDS - 1);
+    // SAFETY: `word` is masked to the array.
+    let bits = unsafe { ptr::read_volatile((&raw const PORTS).cast::<u64>().add(word)) };
+    bits >> (port & 63) & 1 == 1
+}
+
+/// Everything goes through this one ring, so that its order is the order of events.
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Connections by `struct sock` address. Memory follows use; `--max-connections` bounds it.
+#[map]
+pub static CONNS: HashMap<u64, Conn> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Finished connections whose record found the ring full, by id; the daemon collects them.
+#[map]
+pub static UNSENT: HashMap<u64, Conn> = HashMap::with_max_entries(65536, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// The daemon's marks. Least recently used ones make room: a lost mark costs copies, not truth.
+#[map]
+pub static MARKS: LruHashMap<MarkKey, Mark> = LruHashMap::with_max_entries(65536, 0);
+
+/// Processes already reported, by pid.
+#[map]
+pub static PROCESSES: LruHashMap<u32, Owner> = LruHashMap::with_max_entries(16384, 0);
+
+#[map]
+pub static HOSTS: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+#[map]
+pub static PIDS: HashMap<u32, u8> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+#[map]
+pub static COMMS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+
+/// Payload bytes of one record at most; a power of two, so that a mask bounds an index.
+pub const CHUNK: usize = 4096;
+
+/// Where a classifier puts a segment record together. Classifiers run with softirqs off, one at a time on a CPU.
+#[repr(C)]
+pub struct Scratch {
+    pub record: SegmentRecord,
+    pub data: [u8; CHUNK],
+    /// So that an 8-byte load at any masked index stays inside.
+    pub slack: [u8; 16],
+}
+
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// An all-zero connection to insert and fill in place: it does not fit the 512-byte stack beside the rest.
+pub static ZERO_CONN: Conn = Conn::ZERO;
+/// The same for a flow.
+pub static ZERO_FLOW: Flow = Flow::ZERO;
+
+/// Adds to a per-CPU counter.
+#[inline(always)]
+pub fn count(index: u32, by: u64) {
+    if let Some(value) = COUNTERS.get_ptr_mut(index) {
+        // SAFETY: aligned, and only ever added to atomically: a softirq may interrupt a task's program here.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, by) };
+    }
+}
+
+/// An id unique for the life of the programs: nanoseconds since load, with the CPU's number below.
+///
+/// A fetched atomic count would be shorter but needs 5.12.
+#[inline(always)]
+pub fn next_id(now_ns: u64) -> u64 {
+    // SAFETY: a helper without arguments.
+    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
+    (now_ns - config!(start_ns)) << 10 | (cpu & 1023)
+}
+
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
+}

@@ -1,0 +1,29 @@
+//! The kernel programs. Each file holds one subject; the records they write are defined in the library.
+#![no_std]
+#![no_main]
+// BPF has an atomic add since the beginning, but `AtomicU64` offers none to a target without compare-and-swap.
+#![expect(internal_features)]
+#![feature(core_intrinsics)]
+
+mod connections;
+mod fields;
+mod flows;
+mod globals;
+mod head;
+mod owner;
+mod reset;
+mod retransmit;
+mod ring;
+mod segment;
+mod snapshot;
+mod state;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

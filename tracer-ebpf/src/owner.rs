@@ -1,0 +1,94 @@
+//! Whose a socket is. `current` is asked only where it is truly the actor: connect, listen, send and receive.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use tracer_ebpf::{MISSING, Owner, OwnerRecord, ProcessRecord, kind, owner_source};
+
+use crate::{
+    fields::{TcpSock, probe},
+    globals::{CONNS, PROCESSES, field, now},
+    ring,
+};
+
+/// Fills in the running task's process.
+#[inline(always)]
+pub fn current(owner: &mut Owner, source: u8) {
+    // SAFETY: helpers without arguments.
+    let (pid, cgroup, task) = unsafe {
+        ((bpf_get_current_pid_tgid() >> 32) as u32, bpf_get_current_cgroup_id(), bpf_get_current_task())
+    };
+    owner.start_ns = process_start(task as *const u8);
+    owner.cgroup = cgroup;
+    owner.comm = bpf_get_current_comm().unwrap_or_default();
+    owner.pid = pid;
+    owner.source = source;
+}
+
+/// Start of a task's process, CLOCK_BOOTTIME ns; 0 when the kernel's types do not tell.
+#[inline(always)]
+fn process_start(task: *const u8) -> u64 {
+    if field!(task_group_leader) == MISSING || field!(task_start_boottime) == MISSING {
+        return 0;
+    }
+    probe::<u64>(task, field!(task_group_leader))
+        .and_then(|leader| probe(leader as *const u8, field!(task_start_boottime)))
+        .unwrap_or(0)
+}
+
+/// Tells the daemon at once of a process not seen before: it may be gone in a millisecond, and its executable
+/// and cgroup path are only to be had while it lives.
+#[inline(never)]
+pub fn introduce(owner: &Owner, now_ns: u64) {
+    // SAFETY: read at once.
+    if let Some(known) = unsafe { PROCESSES.get(&owner.pid) }
+        && known.start_ns == owner.start_ns
+        && known.comm == owner.comm
+    {
+        return;
+    }
+    let Some(slot) = ring::reserve::<ProcessRecord>(kind::PROCESS, 0, now_ns) else { return };
+    // SAFETY: the slot's member.
+    unsafe { (*slot.0).owner = *owner };
+    slot.submit(ring::WAKE_NOW);
+    // A full map evicts; a failed insert only costs a second introduction.
+    let _ = PROCESSES.insert(&owner.pid, owner, 0);
+}
+
+/// `sock:sock_recv_length` (6.5+): the reader is an owner; the first one is kept.
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
+    learn(ctx.arg(0))
+}
+
+/// `sock:sock_send_length` (6.5+): as for the reader.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
+    learn(ctx.arg(0))
+}
+
+#[inline(always)]
+fn learn(sk: *const u8) -> i32 {
+    let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
+    // SAFETY: a live map value.
+    let conn = unsafe { &mut *conn };
+    if conn.owner.source >= owner_source::IO || TcpSock::from_sock(sk).is_none() {
+        return 0;
+    }
+    current(&mut conn.owner, owner_source::IO);
+    let now_ns = now();
+    introduce(&conn.owner, now_ns);
+    let Some(slot) = ring::reserve::<OwnerRecord>(kind::OWNER, 0, now_ns) else {
+        conn.lost += 1;
+        return 0;
+    };
+    // SAFETY: the slot's members.
+    unsafe {
+        (*slot.0).conn = conn.id;
+        (*slot.0).owner = conn.owner;
+    }
+    slot.submit(ring::wake_flags());
+    0
+}

@@ -1,0 +1,201 @@
+//! Ring records. Each begins with a [`Header`]; `kind` decides what follows.
+
+use crate::{Conn, Owner, Tuple, contract};
+
+/// Values of [`Header::kind`].
+pub mod kind {
+    /// [`super::ConnRecord`]: a connection reached a milestone.
+    pub const CONN: u16 = 1;
+    /// [`super::OwnerRecord`]: the owner of a connection became known.
+    pub const OWNER: u16 = 2;
+    /// [`super::ProcessRecord`]: a process is seen for the first time.
+    pub const PROCESS: u16 = 3;
+    /// [`super::SegmentRecord`], followed by the copied bytes.
+    pub const SEGMENT: u16 = 4;
+    /// [`super::StateRecord`]: one state change.
+    pub const STATE: u16 = 5;
+    /// [`super::RetransmitRecord`].
+    pub const RETRANSMIT: u16 = 6;
+    /// [`super::ResetRecord`].
+    pub const RESET: u16 = 7;
+    /// [`super::TimeWaitRecord`]: an orphaned FIN_WAIT2 received the peer's FIN.
+    pub const TIME_WAIT: u16 = 8;
+    /// Number of kinds, 0 included.
+    pub const COUNT: usize = 9;
+}
+
+/// Values of [`ConnRecord`]'s `header.detail`.
+pub mod milestone {
+    pub const ESTABLISHED: u16 = 1;
+    /// Found by the snapshot at start.
+    pub const PREEXISTING: u16 = 2;
+    /// The socket is done.
+    pub const CLOSED: u16 = 3;
+    pub const LISTENING: u16 = 4;
+    pub const LISTENER_GONE: u16 = 5;
+}
+
+/// Start of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    pub kind: u16,
+    pub detail: u16,
+    pub pad: u32,
+    pub time_ns: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ConnRecord {
+    pub header: Header,
+    pub conn: Conn,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct OwnerRecord {
+    pub header: Header,
+    pub conn: u64,
+    pub owner: Owner,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessRecord {
+    pub header: Header,
+    pub owner: Owner,
+}
+
+/// TCP header flags as in byte 13 of the header.
+pub mod tcp_flag {
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const PSH: u8 = 0x08;
+    pub const ACK: u8 = 0x10;
+}
+
+/// A segment, or a part of one: `copied` bytes follow, the first of them at stream offset `data_offset`.
+///
+/// A segment that needs several records is cut into parts: `offset` and `len` are the part's, and `flags` has FIN on
+/// the last one only. What is not copied of a part was seen and is not wanted, or over the budget.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentRecord {
+    pub header: Header,
+    pub flow: u64,
+    /// Stream offset of the segment's first payload byte.
+    pub offset: u64,
+    pub data_offset: u64,
+    /// The other direction's progress: highest offset seen and when.
+    pub peer_next: u64,
+    pub peer_time_ns: u64,
+    pub len: u32,
+    pub copied: u32,
+    pub seq: u32,
+    /// Records of this direction lost so far.
+    pub lost: u32,
+    pub dir: u8,
+    /// [`tcp_flag`] bits.
+    pub flags: u8,
+    pub from_start: u8,
+    pub pad: u8,
+    /// Where it was seen.
+    pub ifindex: u32,
+    /// Canonical ends as in [`crate::FlowKey`].
+    pub a_addr: [u32; 4],
+    pub b_addr: [u32; 4],
+    pub a_port: u16,
+    pub b_port: u16,
+    pub pad2: u32,
+    pub netns_cookie: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct StateRecord {
+    pub header: Header,
+    pub conn: u64,
+    pub tuple: Tuple,
+    pub old_state: u8,
+    pub new_state: u8,
+    pub pad: [u8; 6],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RetransmitRecord {
+    pub header: Header,
+    /// 0 when the connection does not exist yet (SYN-ACK).
+    pub conn: u64,
+    pub tuple: Tuple,
+    pub state: u8,
+    /// 1: SYN-ACK.
+    pub synack: u8,
+    pub pad: [u8; 6],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ResetRecord {
+    pub header: Header,
+    pub conn: u64,
+    pub tuple: Tuple,
+    /// `enum sk_rst_reason` (6.11+), `u32::MAX` when the kernel does not say.
+    pub reason: u32,
+    /// 1: sent, 0: received.
+    pub sent: u8,
+    pub state: u8,
+    pub pad: [u8; 2],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TimeWaitRecord {
+    pub header: Header,
+    pub conn: u64,
+}
+
+/// Index into the per-CPU `COUNTERS`.
+pub mod counter {
+    use super::kind;
+    /// Records written to the ring, by [`kind`]: `RECORDS + kind`.
+    pub const RECORDS: u32 = 0;
+    /// Records that found the ring full, by [`kind`].
+    pub const LOST: u32 = kind::COUNT as u32;
+    const NEXT: u32 = 2 * kind::COUNT as u32;
+    pub const CONNS_FULL: u32 = NEXT;
+    pub const FLOWS_FULL: u32 = NEXT + 1;
+    /// TCP segments that the classifier looked at.
+    pub const SEGMENTS: u32 = NEXT + 2;
+    /// Payload bytes in them.
+    pub const BYTES: u32 = NEXT + 3;
+    pub const BYTES_COPIED: u32 = NEXT + 4;
+    /// Payload that the framing may have needed but the copy budget did not allow.
+    pub const BYTES_OVER_BUDGET: u32 = NEXT + 5;
+    pub const CONNS_OPENED: u32 = NEXT + 6;
+    pub const CONNS_CLOSED: u32 = NEXT + 7;
+    pub const FLOWS_OPENED: u32 = NEXT + 8;
+    pub const FLOWS_CLOSED: u32 = NEXT + 9;
+    pub const ACTIVE_OPENS: u32 = NEXT + 10;
+    pub const PASSIVE_OPENS: u32 = NEXT + 11;
+    pub const RETRANSMITS: u32 = NEXT + 12;
+    pub const SYNACK_RETRANSMITS: u32 = NEXT + 13;
+    pub const RESETS_SENT: u32 = NEXT + 14;
+    /// `CLOSED` records that found neither ring nor `UNSENT` with room.
+    pub const CONNS_LOST: u32 = NEXT + 15;
+    pub const COUNT: u32 = NEXT + 16;
+}
+
+contract!(
+    Header = 16,
+    ConnRecord = 296,
+    OwnerRecord = 64,
+    ProcessRecord = 56,
+    SegmentRecord = 128,
+    StateRecord = 72,
+    RetransmitRecord = 72,
+    ResetRecord = 72,
+    TimeWaitRecord = 24,
+);

@@ -1,0 +1,73 @@
+//! `tcp:tcp_retransmit_skb` and `tcp:tcp_retransmit_synack`.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_ebpf::{RetransmitRecord, Tuple, counter, kind, state};
+
+use crate::{
+    connections,
+    fields::{TcpSock, load, mapped, AF_INET6},
+    globals::{CONNS, config, count, field, now},
+    ring,
+};
+
+/// Segments and bytes are read from `tcp_sock` at the end; what only this tracepoint tells is which were SYNs.
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    count(counter::RETRANSMITS, 1);
+    let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
+    // SAFETY: a live map value.
+    let conn = unsafe { &mut *conn };
+    if conn.state == state::SYN_SENT {
+        conn.syn_retrans += 1;
+    }
+    if config!(events) != 0 {
+        if !report(conn.id, &conn.tuple, conn.state) {
+            conn.lost += 1;
+        }
+    }
+    0
+}
+
+/// The connection does not exist yet; its count comes with the child socket. `sk` is the listener.
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
+    count(counter::SYNACK_RETRANSMITS, 1);
+    let listener: *const u8 = ctx.arg(0);
+    let request: *const u8 = ctx.arg(1);
+    if config!(events) == 0 {
+        return 0;
+    }
+    let Some(tp) = TcpSock::from_sock(listener) else { return 0 };
+    let mut tuple = Tuple { netns: tp.netns().0, ..Tuple::default() };
+    // A request sock begins with the `sock_common` of the connection to be; `skc_num` is its local port.
+    tuple.local_port = load(request, field!(skc_num));
+    tuple.remote_port = u16::from_be(load(request, field!(skc_dport)));
+    if load::<u16>(request, field!(skc_family)) == AF_INET6 {
+        tuple.local_addr = load(request, field!(skc_v6_rcv_saddr));
+        tuple.remote_addr = load(request, field!(skc_v6_daddr));
+    } else {
+        tuple.local_addr = mapped(load(request, field!(skc_rcv_saddr)));
+        tuple.remote_addr = mapped(load(request, field!(skc_daddr)));
+    }
+    if connections::wanted(&tuple) {
+        report(0, &tuple, state::NEW_SYN_RECV);
+    }
+    0
+}
+
+/// One `retransmit` record; false when it was lost.
+#[inline(always)]
+fn report(conn: u64, tuple: &Tuple, at: u8) -> bool {
+    let Some(slot) = ring::reserve::<RetransmitRecord>(kind::RETRANSMIT, 0, now()) else { return false };
+    // SAFETY: the slot's members.
+    unsafe {
+        (*slot.0).conn = conn;
+        (*slot.0).tuple = *tuple;
+        (*slot.0).state = at;
+        (*slot.0).synack = u8::from(at == state::NEW_SYN_RECV);
+        (*slot.0).pad = [0; 6];
+    }
+    slot.submit(ring::wake_flags());
+    true
+}

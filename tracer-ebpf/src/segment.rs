@@ -1,0 +1,518 @@
+//! The classifier: both directions of every interface, egress only on loopback. It reads headers, keeps the flow
+//! table, and copies what HTTP framing needs. It never alters a packet and always lets it go on.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, TC_ACT_UNSPEC, bpf_hdr_start_off::BPF_HDR_START_NET, bpf_sock_tuple},
+    helpers::{bpf_sk_release, bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skc_lookup_tcp},
+    macros::classifier,
+    programs::TcContext,
+};
+use tracer_ebpf::{
+    COPY_BUDGET, Flow, FlowDir, FlowKey, Header, MarkKey, SegmentRecord, TimeWaitRecord, Tuple, counter, kind, mode, state,
+    tcp_flag,
+};
+
+use crate::{
+    connections, flows,
+    globals::{CHUNK, FLOWS, MARKS, SCRATCH, Scratch, config, count, now},
+    head::{self, Next},
+    ring,
+};
+
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+const IPPROTO_TCP: u8 = 6;
+
+/// What a TCP segment's headers say. Offsets count from the network header.
+struct Seen {
+    source: [u32; 4],
+    destination: [u32; 4],
+    source_port: u16,
+    destination_port: u16,
+    /// Sequence number of the first payload byte.
+    seq: u32,
+    flags: u8,
+    payload_at: u32,
+    len: u32,
+    /// The first 16 bytes of the IP header.
+    ip: [u64; 2],
+}
+
+#[classifier]
+pub fn segments(ctx: TcContext) -> i32 {
+    look(ctx.skb.skb);
+    TC_ACT_UNSPEC
+}
+
+#[inline(always)]
+fn look(skb: *mut __sk_buff) -> Option<()> {
+    // SAFETY: the context's own field.
+    let protocol = u16::from_be(unsafe { (*skb).protocol } as u16);
+    let seen = match protocol {
+        ETH_P_IP => ipv4(skb)?,
+        ETH_P_IPV6 => ipv6(skb)?,
+        _ => return None,
+    };
+    count(counter::SEGMENTS, 1);
+    if seen.len > 0 {
+        count(counter::BYTES, u64::from(seen.len));
+    } else if seen.flags & (tcp_flag::FIN | tcp_flag::RST) == 0 {
+        return None;
+    }
+    let now_ns = now();
+    let (key, dir) =
+        FlowKey::new(config!(netns_cookie), (seen.source, seen.source_port), (seen.destination, seen.destination_port));
+    let flow = match FLOWS.get_ptr_mut(&key) {
+        Some(flow) => flow,
+        None => create(skb, &seen, &key, now_ns)?,
+    };
+    // SAFETY: a live map value. Two CPUs may work on one flow, each on its own direction.
+    let flow = unsafe { &mut *flow };
+    if seen.flags & tcp_flag::FIN != 0 && flow.fin_awaited_by != 0 && flow.fin_dir == dir as u8 {
+        fin_arrived(flow, &key, now_ns);
+    }
+    if dir == 0 { direction::<0>(skb, flow, &key, &seen, now_ns) } else { direction::<1>(skb, flow, &key, &seen, now_ns) }
+}
+
+/// Headers of an IPv4 packet that is TCP and whole.
+#[inline(always)]
+fn ipv4(skb: *mut __sk_buff) -> Option<Seen> {
+    let ip: [u8; 20] = load(skb, 0)?;
+    let header_len = u32::from(ip[0] & 0x0f) * 4;
+    // Fragments other than the first have no TCP header; the first one's payload is not the segment's.
+    if ip[9] != IPPROTO_TCP || header_len < 20 || u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
+        return None;
+    }
+    let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
+    // BIG TCP leaves the length 0 (skb->len counts the link header, 14 bytes on all devices that do it).
+    // SAFETY: the context's own field.
+    let total = if total == 0 { unsafe { (*skb).len }.wrapping_sub(14) } else { total };
+    let mapped = 0xffff_u32.to_be();
+    let source = [0, 0, mapped, u32::from_ne_bytes([ip[12], ip[13], ip[14], ip[15]])];
+    let destination = [0, 0, mapped, u32::from_ne_bytes([ip[16], ip[17], ip[18], ip[19]])];
+    // SAFETY: the first 16 of 20 bytes.
+    let start = unsafe { ip.as_ptr().cast::<[u64; 2]>().read_unaligned() };
+    tcp(skb, source, destination, header_len, total, start)
+}
+
+/// Headers of an IPv6 packet that is TCP and whole, past up to four extension headers.
+#[inline(always)]
+fn ipv6(skb: *mut __sk_buff) -> Option<Seen> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const DESTINATION: u8 = 60;
+    let ip: [u32; 10] = load(skb, 0)?;
+    let lengths = ip[1].to_ne_bytes();
+    let mut next = lengths[2];
+    let mut at = 40;
+    for _ in 0..4 {
+        if next != HOP_BY_HOP && next != ROUTING && next != DESTINATION {
+            break;
+        }
+        let extension: [u8; 2] = load(skb, at)?;
+        next = extension[0];
+        at += (u32::from(extension[1]) + 1) * 8;
+    }
+    if next != IPPROTO_TCP {
+        return None;
+    }
+    let payload = u32::from(u16::from_be_bytes([lengths[0], lengths[1]]));
+    // As for IPv4: a jumbogram.
+    // SAFETY: the context's own field.
+    let total = if payload == 0 { unsafe { (*skb).len }.wrapping_sub(14) } else { payload + 40 };
+    // SAFETY: the first 16 of 40 bytes.
+    let start = unsafe { ip.as_ptr().cast::<[u64; 2]>().read_unaligned() };
+    tcp(skb, [ip[2], ip[3], ip[4], ip[5]], [ip[6], ip[7], ip[8], ip[9]], at, total, start)
+}
+
+#[inline(always)]
+fn tcp(
+    skb: *mut __sk_buff,
+    source: [u32; 4],
+    destination: [u32; 4],
+    at: u32,
+    total: u32,
+    ip: [u64; 2],
+) -> Option<Seen> {
+    let tcp: [u8; 16] = load(skb, at)?;
+    let header_len = u32::from(tcp[12] >> 4) * 4;
+    let payload_at = at + header_len;
+    if header_len < 20 || total < payload_at {
+        return None;
+    }
+    let flags = tcp[13];
+    let seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+    Some(Seen {
+        source,
+        destination,
+        source_port: u16::from_be_bytes([tcp[0], tcp[1]]),
+        destination_port: u16::from_be_bytes([tcp[2], tcp[3]]),
+        // A SYN takes one sequence number before its data (RFC 9293 §3.4; TCP Fast Open, RFC 7413).
+        seq: if flags & tcp_flag::SYN != 0 { seq.wrapping_add(1) } else { seq },
+        flags,
+        payload_at,
+        len: total - payload_at,
+        ip,
+    })
+}
+
+#[inline(always)]
+fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
+    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: the helper fills the whole buffer or fails.
+    unsafe {
+        let size = size_of::<T>() as u32;
+        let to = value.as_mut_ptr().cast();
+        (bpf_skb_load_bytes_relative(skb.cast(), at, to, size, BPF_HDR_START_NET) == 0).then(|| value.assume_init())
+    }
+}
+
+/// Bytes of link header before the network header. Payload is in fragments, which only `bpf_skb_load_bytes` reads, and
+/// that counts from the link header: 14 bytes or none.
+#[inline(always)]
+fn link_len(skb: *mut __sk_buff, ip: &[u64; 2]) -> Option<u32> {
+    const ETHERNET: u32 = 14;
+    let same = |at: u32| {
+        let mut start = [0u64; 2];
+        // SAFETY: the helper fills the buffer or fails.
+        let result = unsafe { bpf_skb_load_bytes(skb.cast(), at, start.as_mut_ptr().cast(), 16) };
+        result == 0 && start[0] == ip[0] && start[1] == ip[1]
+    };
+    if same(ETHERNET) {
+        Some(ETHERNET)
+    } else if same(0) {
+        Some(0)
+    } else {
+        None
+    }
+}
+
+/// A flow for payload that no established connection announced: the handshake's last ACK was lost or carries data,
+/// or the connection is older than the tracer. Forwarded traffic has no socket here and gets none.
+#[inline(always)]
+fn create(skb: *mut __sk_buff, seen: &Seen, key: &FlowKey, now_ns: u64) -> Option<*mut Flow> {
+    if seen.len == 0 || config!(payload) == 0 {
+        return None;
+    }
+    // SAFETY: 16 bytes either way.
+    let tuple = unsafe {
+        Tuple {
+            local_addr: core::mem::transmute::<[u32; 4], [u8; 16]>(seen.source),
+            remote_addr: core::mem::transmute::<[u32; 4], [u8; 16]>(seen.destination),
+            local_port: seen.source_port,
+            remote_port: seen.destination_port,
+            netns: 0,
+        }
+    };
+    if !connections::wanted(&tuple) || !(has_socket(skb, seen, false) || has_socket(skb, seen, true)) {
+        return None;
+    }
+    flows::create(key, seen.flags & tcp_flag::SYN != 0, now_ns)
+}
+
+/// Whether a socket of this namespace is the segment's receiver (or its sender).
+#[inline(always)]
+fn has_socket(skb: *mut __sk_buff, seen: &Seen, sender: bool) -> bool {
+    const CURRENT_NETNS: u64 = -1i32 as u64;
+    let (from, from_port, to, to_port) = if sender {
+        (&seen.destination, seen.destination_port, &seen.source, seen.source_port)
+    } else {
+        (&seen.source, seen.source_port, &seen.destination, seen.destination_port)
+    };
+    // SAFETY: plain integers.
+    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
+    let size = if from[2] == 0xffff_u32.to_be() && from[0] == 0 && from[1] == 0 {
+        let v4 = unsafe { &mut tuple.__bindgen_anon_1.ipv4 };
+        (v4.saddr, v4.sport, v4.daddr, v4.dport) = (from[3], from_port.to_be(), to[3], to_port.to_be());
+        size_of_val(v4)
+    } else {
+        let v6 = unsafe { &mut tuple.__bindgen_anon_1.ipv6 };
+        (v6.saddr, v6.sport, v6.daddr, v6.dport) = (*from, from_port.to_be(), *to, to_port.to_be());
+        size_of_val(v6)
+    };
+    // SAFETY: the tuple is initialised for `size` bytes; a socket found is released.
+    unsafe {
+        let sk = bpf_skc_lookup_tcp(skb.cast(), &mut tuple, size as u32, CURRENT_NETNS, 0);
+        if sk.is_null() {
+            return false;
+        }
+        let found = (*sk).state;
+        bpf_sk_release(sk.cast());
+        found != u32::from(state::TIME_WAIT) && found != u32::from(state::LISTEN)
+    }
+}
+
+/// The orphaned FIN_WAIT2 of `fin_awaited_by` received its FIN: TIME_WAIT begins.
+#[inline(always)]
+fn fin_arrived(flow: &mut Flow, key: &FlowKey, now_ns: u64) {
+    if let Some(slot) = ring::reserve::<TimeWaitRecord>(kind::TIME_WAIT, 0, now_ns) {
+        // SAFETY: the slot's member.
+        unsafe { (*slot.0).conn = flow.fin_awaited_by };
+        slot.submit(ring::wake_flags());
+    }
+    flow.fin_awaited_by = 0;
+    if flow.ends == 0 {
+        flows::remove(key);
+    }
+}
+
+/// One direction's next segment: what of it is new, and what of that is wanted.
+#[inline(always)]
+fn direction<const DIR: usize>(
+    skb: *mut __sk_buff,
+    flow: &mut Flow,
+    key: &FlowKey,
+    seen: &Seen,
+    now_ns: u64,
+) -> Option<()> {
+    let peer = flow.dirs[1 - DIR];
+    let id = flow.id;
+    let turned = flow.last_dir != DIR as u8;
+    let head_seen = flow.head_seen != 0;
+    let from_start = flow.from_start;
+    let dir = &mut flow.dirs[DIR];
+    if dir.known == 0 {
+        flows::start(dir, seen.seq);
+    }
+    let expected = dir.base_seq.wrapping_add(dir.next as u32);
+    let offset = (dir.next as i64 + i64::from(seen.seq.wrapping_sub(expected) as i32)) as u64;
+    let end = offset.wrapping_add(u64::from(seen.len));
+    let last = seen.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
+    // Older than where this flow's record begins.
+    if (offset as i64) < 0 {
+        return None;
+    }
+    let new_fin = seen.flags & tcp_flag::FIN != 0 && dir.fin == 0;
+    if seen.flags & tcp_flag::FIN != 0 {
+        dir.fin = 1;
+    }
+    let repeated = end <= dir.next && dir.hole == 0;
+    let mut plan = Plan { from: offset, copy: 0 };
+    if seen.len > 0 && !repeated {
+        if turned {
+            flow.last_dir = DIR as u8;
+            dir.budget = COPY_BUDGET;
+            dir.hole = 0;
+            if dir.mode == mode::FEEDBACK {
+                dir.mode = mode::START;
+            }
+        }
+        if offset > dir.next && dir.mode != mode::IGNORE && !(dir.mode == mode::BODY && end <= dir.mark) {
+            dir.hole = 1;
+            dir.mode = mode::FEEDBACK;
+        }
+        if end > dir.next {
+            dir.next = end;
+            dir.time_ns = now_ns;
+        }
+        plan = if config!(payload) == 0 { Plan::NOTHING } else { wanted(dir, id, DIR, offset, end) };
+    } else {
+        plan.copy = 0;
+        if !(new_fin || seen.flags & tcp_flag::RST != 0) {
+            return None;
+        }
+    }
+    if plan.from == u64::MAX && !last {
+        return None;
+    }
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own; classifiers run with softirqs off.
+    let scratch = unsafe { &mut *scratch };
+    scratch.record = SegmentRecord {
+        header: Header { kind: kind::SEGMENT, detail: 0, pad: 0, time_ns: now_ns },
+        flow: id,
+        offset,
+        data_offset: offset,
+        peer_next: peer.next,
+        peer_time_ns: peer.time_ns,
+        len: if repeated { 0 } else { seen.len },
+        copied: 0,
+        seq: seen.seq,
+        lost: dir.lost,
+        dir: DIR as u8,
+        flags: seen.flags,
+        from_start,
+        pad: 0,
+        // SAFETY: the context's own field.
+        ifindex: unsafe { (*skb).ifindex },
+        a_addr: key.a_addr,
+        b_addr: key.b_addr,
+        a_port: key.a_port,
+        b_port: key.b_port,
+        pad2: 0,
+        netns_cookie: key.netns_cookie,
+    };
+    if repeated {
+        // Only the FIN or RST of it is new; its place is the end.
+        scratch.record.offset = end;
+        scratch.record.data_offset = end;
+    }
+    if plan.copy == 0 || plan.from == u64::MAX {
+        write(scratch, dir, 0, ring::wake_flags());
+        return None;
+    }
+    let at = link_len(skb, &seen.ip)? + seen.payload_at + (plan.from - offset) as u32;
+    copy(skb, scratch, dir, at, plan, end, head_seen)
+        .map(|saw_head_request| if saw_head_request { flow.head_seen = 1 })
+}
+
+/// Which part of a segment to copy: `copy` bytes from stream offset `from` on. `from` is `u64::MAX` when not even a
+/// record is wanted.
+#[derive(Clone, Copy)]
+struct Plan {
+    from: u64,
+    copy: u32,
+}
+
+impl Plan {
+    const NOTHING: Self = Self { from: u64::MAX, copy: 0 };
+}
+
+/// Applies the direction's mode and the daemon's marks.
+#[inline(always)]
+fn wanted(dir: &mut FlowDir, flow: u64, index: usize, offset: u64, end: u64) -> Plan {
+    let mut from = offset;
+    if dir.mode == mode::IGNORE {
+        return Plan::NOTHING;
+    }
+    if dir.mode == mode::BODY {
+        if end < dir.mark {
+            return Plan::NOTHING;
+        }
+        dir.mode = mode::START;
+        if end == dir.mark {
+            // Nothing to copy, but this is when the body ended.
+            return Plan { from, copy: 0 };
+        }
+        if dir.mark > from {
+            from = dir.mark;
+        }
+    }
+    // SAFETY: read at once.
+    if let Some(mark) = unsafe { MARKS.get(&MarkKey { flow, dir: index as u64 }) } {
+        let (until, head) = (mark.offset, mark.head);
+        if until == u64::MAX {
+            dir.mode = mode::IGNORE;
+            return Plan::NOTHING;
+        }
+        if until > from {
+            dir.budget = COPY_BUDGET;
+            if end < until {
+                return Plan::NOTHING;
+            }
+            dir.mode = if head != 0 { mode::START } else { mode::FEEDBACK };
+            from = until;
+        }
+    }
+    let rest = (end - from) as u32;
+    let copy = if rest > dir.budget { dir.budget } else { rest };
+    if copy < rest {
+        count(counter::BYTES_OVER_BUDGET, u64::from(rest - copy));
+    }
+    if copy == 0 && rest > 0 {
+        return Plan::NOTHING;
+    }
+    Plan { from, copy }
+}
+
+/// Copies in chunks, one record each. Returns whether a HEAD request was seen.
+#[inline(always)]
+fn copy(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch,
+    dir: &mut FlowDir,
+    at: u32,
+    plan: Plan,
+    end: u64,
+    head_seen: bool,
+) -> Option<bool> {
+    let flags = scratch.record.flags;
+    let mut at = at;
+    let mut left = plan.copy;
+    let mut data_offset = plan.from;
+    let mut saw_head_request = false;
+    for chunk in 0..COPY_BUDGET / CHUNK as u32 {
+        let mut size = if left > CHUNK as u32 { CHUNK as u32 } else { left };
+        if !read_chunk(skb, scratch, at, size) {
+            return None;
+        }
+        if chunk == 0 && dir.mode == mode::START {
+            let found = head::scan(&scratch.data, size, head_seen);
+            saw_head_request = found.head_request;
+            let head_end = data_offset + u64::from(found.end);
+            match found.next {
+                Next::Unknown => dir.mode = mode::FEEDBACK,
+                Next::Message => {}
+                Next::Body(len) if head_end + len >= end => {
+                    dir.mark = head_end + len;
+                    if head_end + len > end {
+                        dir.mode = mode::BODY;
+                    }
+                    size = found.end;
+                    left = found.end;
+                }
+                // Another message follows in this segment.
+                Next::Body(_) => {}
+            }
+        }
+        let part_end = data_offset + u64::from(size);
+        left = left.saturating_sub(size);
+        let done = left == 0;
+        let record = &mut scratch.record;
+        record.data_offset = data_offset;
+        record.copied = size;
+        record.len = (if done { end } else { part_end } - record.offset) as u32;
+        record.flags = if done { flags } else { flags & !(tcp_flag::FIN | tcp_flag::RST) };
+        dir.budget = dir.budget.saturating_sub(size);
+        // The framing depends on the daemon: let it catch up before the budget is gone.
+        let flags = if dir.mode == mode::FEEDBACK && dir.budget < COPY_BUDGET / 2 { ring::WAKE_NOW } else { ring::wake_flags() };
+        write(scratch, dir, size, flags);
+        if done {
+            break;
+        }
+        scratch.record.offset = part_end;
+        data_offset = part_end;
+        at += size;
+    }
+    Some(saw_head_request)
+}
+
+/// Hides from the compiler what it knows of a value, so that it keeps the bound check that the verifier wants to see.
+#[inline(always)]
+fn opaque(value: u32) -> u32 {
+    // SAFETY: a local.
+    unsafe { core::ptr::read_volatile(&raw const value) }
+}
+
+/// Fills `scratch.data` with `size` bytes of the packet (1 to `CHUNK`).
+#[inline(always)]
+fn read_chunk(skb: *mut __sk_buff, scratch: &mut Scratch, at: u32, size: u32) -> bool {
+    let size = opaque(size);
+    if size == 0 || size > CHUNK as u32 {
+        return false;
+    }
+    // SAFETY: `size` is within the buffer.
+    unsafe {
+        bpf_skb_load_bytes(skb.cast(), at, scratch.data.as_mut_ptr().cast(), size) == 0
+    }
+}
+
+/// Writes the record in `scratch` with `size` bytes of data behind it.
+#[inline(always)]
+fn write(scratch: &Scratch, dir: &mut FlowDir, size: u32, flags: u64) {
+    let size = opaque(size);
+    let size = if size > CHUNK as u32 { CHUNK as u32 } else { size };
+    // SAFETY: the data follows the record in `Scratch`.
+    let written = unsafe {
+        ring::write(
+            (&raw const scratch.record).cast(),
+            size_of::<SegmentRecord>() as u64 + u64::from(size),
+            flags,
+        )
+    };
+    if written {
+        count(counter::BYTES_COPIED, u64::from(size));
+    } else {
+        dir.lost += 1;
+    }
+}

@@ -1,0 +1,152 @@
+//! `sock:inet_sock_set_state`, the trace of `tcp_set_state`, and the end of the socket, `tcp:tcp_destroy_sock`.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_ebpf::{Conn, StateRecord, conn_flag, counter, kind, milestone, owner_source, role, state};
+
+use crate::{
+    connections,
+    fields::TcpSock,
+    flows,
+    globals::{CONNS, config, count, now},
+    owner, ring,
+};
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    let old: i32 = ctx.arg(1);
+    let new: i32 = ctx.arg(2);
+    if let Some(tp) = TcpSock::from_sock(sk) {
+        change(sk, tp, old as u8, new as u8);
+    }
+    0
+}
+
+#[inline(always)]
+fn change(sk: *const u8, tp: TcpSock, old: u8, new: u8) -> Option<()> {
+    let now_ns = now();
+    let conn = match (old, new) {
+        (_, state::SYN_SENT) => connect(sk, tp, now_ns)?,
+        (state::LISTEN, state::SYN_RECV) => {
+            count(counter::PASSIVE_OPENS, 1);
+            connections::open(sk, tp, role::SERVER, now_ns)?
+        }
+        (_, state::LISTEN) => return listen(sk, tp, now_ns),
+        // SAFETY: a live map value.
+        _ => unsafe { &mut *CONNS.get_ptr_mut(&(sk as u64))? },
+    };
+    connections::push_state(conn, new, now_ns);
+    conn.old_state = old;
+    if new == state::ESTABLISHED {
+        established(sk, tp, conn, now_ns)?;
+    }
+    if config!(events) != 0 {
+        report(conn, now_ns);
+    }
+    if new == state::CLOSE {
+        close(sk, tp, conn, now_ns);
+    }
+    Some(())
+}
+
+/// One `state` record.
+#[inline(never)]
+fn report(conn: &mut Conn, now_ns: u64) {
+    let Some(slot) = ring::reserve::<StateRecord>(kind::STATE, 0, now_ns) else {
+        conn.lost += 1;
+        return;
+    };
+    // SAFETY: the slot's members.
+    unsafe {
+        (*slot.0).conn = conn.id;
+        (*slot.0).tuple = conn.tuple;
+        (*slot.0).old_state = conn.old_state;
+        (*slot.0).new_state = conn.state;
+        (*slot.0).pad = [0; 6];
+    }
+    slot.submit(ring::wake_flags());
+}
+
+/// CLOSE→SYN_SENT runs in `connect`, so `current` is the owner. The local port may still be 0.
+#[inline(never)]
+fn connect(sk: *const u8, tp: TcpSock, now_ns: u64) -> Option<&'static mut Conn> {
+    count(counter::ACTIVE_OPENS, 1);
+    let conn = connections::open(sk, tp, role::CLIENT, now_ns)?;
+    tp.tuple(&mut conn.tuple);
+    owner::current(&mut conn.owner, owner_source::CONNECT);
+    // With port 0 the local port is still to be chosen, and may be one that a filter names: then ESTABLISHED or the
+    // failure decides.
+    if !connections::owner_wanted(&conn.owner)
+        || conn.tuple.local_port != 0 && !connections::wanted(&conn.tuple)
+    {
+        connections::forget(sk);
+        return None;
+    }
+    owner::introduce(&conn.owner, now_ns);
+    Some(conn)
+}
+
+#[inline(never)]
+fn established(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) -> Option<()> {
+    connections::identify(sk, tp, conn);
+    if !connections::wanted(&conn.tuple) {
+        connections::forget(sk);
+        return None;
+    }
+    if conn.role == role::SERVER {
+        // tcp_create_openreq_child copies the request's count of SYN-ACK retransmissions.
+        conn.synack_retrans = tp.total_retrans();
+    }
+    flows::join(conn, tp.write_seq(), tp.rcv_nxt(), true, now_ns);
+    connections::report(conn, milestone::ESTABLISHED, now_ns);
+    Some(())
+}
+
+/// CLOSE→LISTEN runs in `listen`: the owner of the listener is the answer for children nobody has read from yet.
+#[inline(never)]
+fn listen(sk: *const u8, tp: TcpSock, now_ns: u64) -> Option<()> {
+    let conn = connections::open(sk, tp, role::LISTENER, now_ns)?;
+    connections::identify(sk, tp, conn);
+    conn.state = state::LISTEN;
+    owner::current(&mut conn.owner, owner_source::LISTEN);
+    owner::introduce(&conn.owner, now_ns);
+    connections::report(conn, milestone::LISTENING, now_ns);
+    Some(())
+}
+
+#[inline(never)]
+fn close(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) {
+    if conn.role == role::LISTENER {
+        connections::finish(sk, conn, now_ns);
+        return;
+    }
+    connections::refresh(tp, conn);
+    if conn.cookie == 0 {
+        // Never established: this is the first time that the tuple is complete, unless the connect failed for lack
+        // of a port; the remote end is known either way.
+        let remote = (conn.tuple.remote_addr, conn.tuple.remote_port);
+        connections::identify(sk, tp, conn);
+        if conn.role == role::CLIENT {
+            (conn.tuple.remote_addr, conn.tuple.remote_port) = remote;
+        }
+    }
+    conn.closed_ns = now_ns;
+    if connections::reset_follows(tp, conn) {
+        conn.flags |= conn_flag::CLOSE_PENDING;
+        return;
+    }
+    if connections::became_mini_socket(conn) {
+        conn.flags |= conn_flag::MINI_SOCKET;
+    }
+    connections::finish(sk, conn, now_ns);
+}
+
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    if let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) {
+        // SAFETY: a live map value.
+        connections::finish(sk, unsafe { &mut *conn }, now());
+    }
+    0
+}

@@ -1,0 +1,61 @@
+//! `tracer check`: what this kernel and these privileges allow, hook by hook.
+
+use std::process::ExitCode;
+
+use crate::{
+    cli::CheckArgs,
+    filter::Filter,
+    kernel::{self, Kernel, Options},
+};
+
+/// Loads everything, attaches nothing, and says how each hook fares. The status is not zero when the main job cannot
+/// run.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let missing = kernel::missing_privileges();
+    for privilege in &missing {
+        println!("missing   privilege {privilege}");
+        println!("          remedy: run as root, or `setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_ptrace+ep` on the binary");
+    }
+    if !missing.is_empty() {
+        println!("tracer cannot run: hooks can only be tried with these privileges");
+        return ExitCode::FAILURE;
+    }
+    let options =
+        Options { filter: Filter::default(), events: true, payload: true, ring_bytes: 1 << 20, max_connections: 1024 };
+    let kernel = match Kernel::check(&options) {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            println!("missing   kernel side: {error:#}");
+            println!("tracer cannot run");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut cannot_run = false;
+    for hook in &kernel.hooks {
+        match (&hook.reason, hook.lost) {
+            (Some(reason), lost) => {
+                cannot_run |= hook.required;
+                println!("missing   {}: {reason}", hook.name);
+                println!("          lost: {}", lost.unwrap_or("nothing"));
+                println!("          remedy: {}", remedy(&hook.name));
+            }
+            (None, _) => println!("ok        {} by {}", hook.name, hook.way.unwrap_or("tp_btf")),
+        }
+    }
+    println!("ok        tc classifier (attached to each interface at start: tcx, or clsact where there is no tcx)");
+    if args.verbose > 0 {
+        for (program, instructions) in kernel.verified_instructions() {
+            println!("          {program}: {instructions} instructions verified");
+        }
+    }
+    println!("{}", if cannot_run { "tracer cannot run" } else { "tracer can run" });
+    if cannot_run { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn remedy(hook: &str) -> &'static str {
+    if hook.contains("length") {
+        "a kernel from 6.5 on"
+    } else {
+        "a kernel built with CONFIG_BPF_EVENTS=y and CONFIG_DEBUG_INFO_BTF=y that is not locked down for confidentiality"
+    }
+}

@@ -1,0 +1,24 @@
+//! The records of schema 1. One struct is one line; its fields are written in their order here.
+//!
+//! Absent knowledge is `None` and written as `null`, never as 0. Words of a closed set (`role`, `how`, `outcome`, …) come
+//! from the modules that decide them; the schema lists them.
+
+mod conn;
+mod event;
+mod http;
+mod start;
+mod stats;
+mod value;
+
+pub use conn::{Close, Conn, HttpSummary, KeepaliveProbes, Retransmits, Rtt, StateAt};
+pub use event::{ResetEvent, RetransmitEvent, StateEvent};
+pub use http::{Http, KeepAlive, Request, Response, Timeline};
+pub use start::{Hook, Start};
+pub use stats::{Cpu, Segments, Stats, Table};
+pub use value::{Addr, ConnId, Cookie, Family, Map, Micros, Process, Tuple};
+
+/// Version of the output contract, `schema` in the `start` record.
+pub const SCHEMA_VERSION: u32 = 1;
+
+#[cfg(test)]
+pub(crate) mod samples;

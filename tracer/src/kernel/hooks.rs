@@ -1,0 +1,125 @@
+//! The tracepoints that we want, what each is for, and what is lost without it.
+
+use aya::{Btf, Ebpf, programs::BtfTracePoint};
+
+use super::types::Types;
+
+/// A wanted hook and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    pub name: String,
+    /// How it is (or would be) attached.
+    pub way: Option<&'static str>,
+    pub attached: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// What is not known for lack of it.
+    pub lost: Option<&'static str>,
+    /// The main job cannot run without it.
+    pub required: bool,
+}
+
+struct Wanted {
+    /// `subsystem:name`, as in tracefs.
+    tracepoint: &'static str,
+    lost: &'static str,
+    required: bool,
+}
+
+const WANTED: [Wanted; 8] = [
+    Wanted {
+        tracepoint: "sock:inet_sock_set_state",
+        lost: "everything: this is where connections begin, change state and end",
+        required: true,
+    },
+    Wanted {
+        tracepoint: "tcp:tcp_destroy_sock",
+        lost: "the end of sockets that are closed without a reset or FIN is noticed late",
+        required: true,
+    },
+    Wanted { tracepoint: "tcp:tcp_retransmit_skb", lost: "retransmits.syn", required: false },
+    Wanted { tracepoint: "tcp:tcp_retransmit_synack", lost: "retransmit events of SYN-ACKs", required: false },
+    Wanted { tracepoint: "tcp:tcp_send_reset", lost: "close.how rst_sent, close.reason", required: false },
+    Wanted { tracepoint: "tcp:tcp_receive_reset", lost: "close.how rst_received", required: false },
+    Wanted {
+        tracepoint: "sock:sock_recv_length",
+        lost: "the process of accepted sockets (their listener's is given instead)",
+        required: false,
+    },
+    Wanted {
+        tracepoint: "sock:sock_send_length",
+        lost: "the process of accepted sockets that only send (their listener's is given instead)",
+        required: false,
+    },
+];
+
+impl Wanted {
+    /// Name of the program: the tracepoint's own, but for `tcp_send_reset`, whose reason argument came with 6.11.
+    fn program(&self, types: &Types) -> Option<&'static str> {
+        let name = self.name();
+        match types.tracepoint_arguments(name)? {
+            3 if name == "tcp_send_reset" => Some("tcp_send_reset_reason"),
+            _ => Some(name),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        self.tracepoint.split_once(':').map_or(self.tracepoint, |(_, name)| name)
+    }
+
+    fn hook(&self, result: Result<(), String>) -> Hook {
+        let attached = result.is_ok();
+        Hook {
+            name: self.tracepoint.to_owned(),
+            way: attached.then_some("tp_btf"),
+            attached,
+            reason: result.err(),
+            lost: (!attached).then_some(self.lost),
+            required: self.required,
+        }
+    }
+}
+
+/// Loads every tracepoint program that the kernel has a tracepoint for, and attaches it when `attach` says so.
+pub fn tracepoints(ebpf: &mut Ebpf, types: &Types, btf: &Btf, attach: bool) -> Vec<Hook> {
+    WANTED
+        .iter()
+        .map(|wanted| {
+            let result = match wanted.program(types) {
+                None => Err("this kernel has no such tracepoint".to_owned()),
+                Some(program) => tracepoint(ebpf, program, wanted.name(), btf, attach),
+            };
+            wanted.hook(result)
+        })
+        .collect()
+}
+
+fn tracepoint(ebpf: &mut Ebpf, program: &str, name: &str, btf: &Btf, attach: bool) -> Result<(), String> {
+    let found = ebpf.program_mut(program).ok_or("the object lacks this program")?;
+    let program: &mut BtfTracePoint = found.try_into().map_err(|error| say(&error))?;
+    program.load(name, btf).map_err(|error| say(&error))?;
+    if attach {
+        program.attach().map_err(|error| say(&error))?;
+    }
+    Ok(())
+}
+
+/// An error with its causes, in one line; the verifier's log is shortened to its end, which names the fault.
+pub fn say(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.len() > 6 {
+        format!("{} … {}", lines[0], lines[lines.len() - 4..].join(" | "))
+    } else {
+        lines.join(" | ")
+    }
+}

@@ -1,0 +1,201 @@
+//! Loading the object and attaching it.
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::SchedClassifier,
+};
+use tracer_ebpf::{ABI_VERSION, Config, PORT_WORDS};
+
+use super::{
+    hooks::{self, Hook, say},
+    snapshot,
+    tables::Tables,
+    types::Types,
+};
+use crate::filter::Filter;
+
+/// The kernel programs, built from `tracer-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
+
+/// What this run wants of the kernel side.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub filter: Filter,
+    pub events: bool,
+    pub payload: bool,
+    /// Size of the ring in bytes, a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    pub max_connections: u32,
+}
+
+/// The loaded programs. Dropping it detaches all of them.
+pub struct Kernel {
+    ebpf: Ebpf,
+    pub hooks: Vec<Hook>,
+    pub reset_reasons: Vec<(u32, String)>,
+}
+
+impl Kernel {
+    /// Loads every program into the kernel and attaches nothing: what `tracer check` reports.
+    ///
+    /// # Errors
+    /// The kernel has no usable BTF, or refuses a map.
+    pub fn check(options: &Options) -> Result<Self> {
+        Self::load(options, false)
+    }
+
+    /// Loads and attaches every tracepoint, and enters the sockets that exist already.
+    ///
+    /// # Errors
+    /// The kernel has no usable BTF, refuses a map, or lacks a hook that the main job needs.
+    pub fn attach(options: &Options) -> Result<Self> {
+        let mut kernel = Self::load(options, true)?;
+        if let Some(hook) = kernel.hooks.iter().find(|hook| hook.required && !hook.attached) {
+            bail!(
+                "cannot attach {}: {}. Without it the main job cannot run; `tracer check` lists every hook and its remedy",
+                hook.name,
+                hook.reason.as_deref().unwrap_or("unknown reason"),
+            );
+        }
+        let hooks = snapshot::existing_sockets(&mut kernel.ebpf);
+        kernel.hooks.extend(hooks);
+        Ok(kernel)
+    }
+
+    fn load(options: &Options, attach: bool) -> Result<Self> {
+        raise_memlock_limit();
+        let types = Types::of_running_kernel()?;
+        let btf = Btf::from_sys_fs().map_err(|error| anyhow!("the kernel's BTF does not parse: {}", say(&error)))?;
+        let (fields, missing) = types.fields();
+        let needed = [fields.skc_family, fields.skc_dport, fields.skc_net, fields.inet_sport, fields.net_inum];
+        if needed.contains(&tracer_ebpf::MISSING) {
+            bail!(
+                "the kernel's type information lacks what every connection needs: {}. This kernel is not supported; \
+                 please report it with the output of `uname -a`",
+                missing.join(", ")
+            );
+        }
+        let config = Config {
+            abi: ABI_VERSION,
+            events: u32::from(options.events),
+            payload: u32::from(options.payload),
+            filter_ports: u32::from(!options.filter.ports.is_empty()),
+            filter_hosts: u32::from(!options.filter.hosts.is_empty()),
+            filter_pids: u32::from(!options.filter.pids.is_empty()),
+            filter_comms: u32::from(!options.filter.comms.is_empty()),
+            pad: 0,
+            netns_cookie: own_netns_cookie(),
+            wake_bytes: u64::from(options.ring_bytes) / 8,
+            start_ns: monotonic_ns(),
+        };
+        let mut ports = [0u64; PORT_WORDS];
+        for port in &options.filter.ports {
+            ports[usize::from(*port) / 64] |= 1 << (port % 64);
+        }
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global("FIELDS", &fields, true)
+            .override_global("CONFIG", &config, true)
+            .override_global("PORTS", &ports[..], true)
+            .map_max_entries("RING", options.ring_bytes)
+            .map_max_entries("CONNS", options.max_connections)
+            .map_max_entries("FLOWS", options.max_connections)
+            .load(OBJECT)
+            .map_err(|error| anyhow!("the kernel refused the programs' maps: {}", say(&error)))
+            .with_context(|| {
+                format!(
+                    "loading failed (ring of {} bytes, {} connections): lower --ring-size or --max-connections if \
+                     memory is the reason, and see `tracer check` for privileges",
+                    options.ring_bytes, options.max_connections
+                )
+            })?;
+        #[cfg(feature = "ebpf-log")]
+        start_log(&mut ebpf);
+        super::tables::set_filters(&mut ebpf, &options.filter)?;
+        let hooks = hooks::tracepoints(&mut ebpf, &types, &btf, attach);
+        let mut kernel = Self { ebpf, hooks, reset_reasons: types.enumerators("sk_rst_reason") };
+        kernel.classifier()?.load().map_err(|error| anyhow!("the kernel refused the classifier: {}", say(&error)))?;
+        snapshot::load(&mut kernel.ebpf, &btf);
+        Ok(kernel)
+    }
+
+    /// The tc program.
+    ///
+    /// # Errors
+    /// The object lacks it.
+    pub fn classifier(&mut self) -> Result<&mut SchedClassifier> {
+        let program = self.ebpf.program_mut("segments").context("the object lacks the classifier")?;
+        Ok(program.try_into()?)
+    }
+
+    /// The ring that all records come through; once.
+    ///
+    /// # Errors
+    /// It was taken before.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
+        let map = self.ebpf.take_map("RING").context("the object lacks its ring")?;
+        Ok(RingBuf::try_from(map)?)
+    }
+
+    /// The maps that the daemon reads and writes; once.
+    ///
+    /// # Errors
+    /// They were taken before.
+    pub fn take_tables(&mut self) -> Result<Tables> {
+        Tables::take(&mut self.ebpf)
+    }
+
+    /// Verified instructions of every loaded program, by name.
+    pub fn verified_instructions(&self) -> Vec<(String, u32)> {
+        let mut counts: Vec<(String, u32)> = self
+            .ebpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let info = aya::programs::ProgramInfo::from(program.info().ok()?);
+                Some((name.to_owned(), info.verified_instruction_count()?))
+            })
+            .collect();
+        counts.sort();
+        counts
+    }
+}
+
+/// Kernel-side debug output, at the daemon's own stderr.
+#[cfg(feature = "ebpf-log")]
+fn start_log(ebpf: &mut Ebpf) {
+    match aya_log::EbpfLogger::init(ebpf) {
+        Ok(_) => {}
+        Err(error) => eprintln!("tracer: no kernel-side log: {error}"),
+    }
+}
+
+/// Before 5.11 maps count against RLIMIT_MEMLOCK; where the limit cannot be raised the load itself will say so.
+fn raise_memlock_limit() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+}
+
+/// `bpf_ktime_get_ns` reads CLOCK_MONOTONIC.
+pub fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+/// Cookie of the network namespace that we are in; 0 before 5.14, which has no `SO_NETNS_COOKIE`.
+fn own_netns_cookie() -> u64 {
+    use std::os::fd::AsRawFd;
+    /// include/uapi/asm-generic/socket.h
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let Ok(socket) = std::net::UdpSocket::bind("127.0.0.1:0").or_else(|_| std::net::UdpSocket::bind("[::]:0")) else {
+        return 0;
+    };
+    let mut cookie = 0u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the buffer is 8 bytes, as `len` says.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut len)
+    };
+    if result == 0 { cookie } else { 0 }
+}

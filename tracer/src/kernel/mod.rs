@@ -1,0 +1,17 @@
+//! The kernel side from the daemon's view: what this kernel offers, load, attach, read, detach.
+
+mod hooks;
+mod interfaces;
+mod load;
+mod privileges;
+mod processes;
+mod snapshot;
+mod tables;
+pub mod types;
+
+pub use hooks::Hook;
+pub use interfaces::{Interfaces, LinkChanges};
+pub use load::{Kernel, Options};
+pub use privileges::{drop_unneeded, missing_privileges};
+pub use processes::ProcProcesses;
+pub use tables::Tables;

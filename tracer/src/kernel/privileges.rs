@@ -1,0 +1,46 @@
+//! What the tracer must be allowed to do, and giving up the rest once it runs.
+
+use caps::{CapSet, Capability};
+
+/// Loading and attaching need these; `CAP_SYS_ADMIN` stands in for the first two.
+const NEEDED: [(Capability, &str); 3] = [
+    (Capability::CAP_BPF, "load programs"),
+    (Capability::CAP_PERFMON, "attach to tracepoints and read kernel structures"),
+    (Capability::CAP_NET_ADMIN, "attach to network interfaces"),
+];
+
+/// What is still needed once everything is attached: interfaces that come later, and the executables of other users'
+/// processes.
+const KEPT: [Capability; 4] =
+    [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN, Capability::CAP_SYS_PTRACE];
+
+/// Each capability that is missing and what for; empty when all are there.
+pub fn missing_privileges() -> Vec<String> {
+    let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
+    let admin = effective.contains(&Capability::CAP_SYS_ADMIN);
+    NEEDED
+        .iter()
+        .filter(|(capability, _)| {
+            let covered = admin && *capability != Capability::CAP_NET_ADMIN;
+            !covered && !effective.contains(capability)
+        })
+        .map(|(capability, purpose)| format!("{capability} (to {purpose})"))
+        .collect()
+}
+
+/// Gives up every capability that a running tracer does not need. Where that fails the tracer runs on with what it
+/// has, and the error says so.
+///
+/// # Errors
+/// The kernel refused.
+pub fn drop_unneeded() -> Result<(), caps::errors::CapsError> {
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    // A kernel before 5.8 knows neither CAP_BPF nor CAP_PERFMON: there CAP_SYS_ADMIN is what works.
+    if !permitted.contains(&Capability::CAP_BPF) {
+        return Ok(());
+    }
+    let keep = permitted.iter().copied().filter(|capability| KEPT.contains(capability)).collect();
+    caps::set(None, CapSet::Inheritable, &caps::CapsHashSet::new())?;
+    caps::set(None, CapSet::Effective, &keep)?;
+    caps::set(None, CapSet::Permitted, &keep)
+}

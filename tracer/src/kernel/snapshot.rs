@@ -1,0 +1,103 @@
+//! Sockets that exist when the tracer starts: every network namespace's, and whose they are.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+};
+
+use aya::{Btf, Ebpf, programs::Iter};
+
+use super::hooks::{Hook, say};
+
+/// Program, kind of iterator, what is lost without it. In the order in which they run.
+const PASSES: [(&str, &str, &str); 3] = [
+    ("existing_sockets", "tcp", "connections older than the tracer"),
+    ("socket_owners", "task_file", "the process of connections older than the tracer, until they send or receive"),
+    ("existing_report", "tcp", "connections older than the tracer, until they end"),
+];
+
+/// Loads the iterator programs; one that the kernel refuses is reported when it should run.
+pub fn load(ebpf: &mut Ebpf, btf: &Btf) {
+    for (program, kind, _) in PASSES {
+        if let Ok(program) = iterator(ebpf, program) {
+            let _ = program.load(kind, btf);
+        }
+    }
+}
+
+/// Runs the iterators: sockets of all namespaces into the connection table, owners, then one record each.
+pub fn existing_sockets(ebpf: &mut Ebpf) -> Vec<Hook> {
+    let namespaces = namespaces();
+    PASSES
+        .into_iter()
+        .map(|(program, kind, lost)| {
+            let result = match kind {
+                "tcp" => namespaces.values().try_for_each(|namespace| in_namespace(ebpf, program, namespace)),
+                _ => iterator(ebpf, program).and_then(run),
+            };
+            Hook {
+                name: format!("iter/{kind} {program}"),
+                way: result.is_ok().then_some("bpf_iter"),
+                attached: result.is_ok(),
+                lost: result.is_err().then_some(lost),
+                reason: result.err(),
+                required: false,
+            }
+        })
+        .collect()
+}
+
+fn iterator<'a>(ebpf: &'a mut Ebpf, program: &str) -> Result<&'a mut Iter, String> {
+    let found = ebpf.program_mut(program).ok_or("the object lacks this program")?;
+    found.try_into().map_err(|error: aya::programs::ProgramError| say(&error))
+}
+
+/// `iter/tcp` shows the namespace of the task that opens it.
+fn in_namespace(ebpf: &mut Ebpf, program: &str, namespace: &File) -> Result<(), String> {
+    let program = iterator(ebpf, program)?;
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+                    .map_err(|error| format!("cannot enter a network namespace: {error}"))?;
+                run(program)
+            })
+            .join()
+            .unwrap_or_else(|_| Err("the snapshot's thread ended early".to_owned()))
+    })
+}
+
+fn run(program: &mut Iter) -> Result<(), String> {
+    let link = program.attach().and_then(|id| program.take_link(id)).map_err(|error| say(&error))?;
+    let mut file = link.into_file().map_err(|error| say(&error))?;
+    let mut nothing = [0u8; 4096];
+    // The programs write nothing: reading drives them.
+    while file.read(&mut nothing).map_err(|error| format!("reading the iterator: {error}"))? > 0 {}
+    Ok(())
+}
+
+/// Every network namespace that a process is in or that `ip netns` keeps, by inode.
+fn namespaces() -> BTreeMap<u64, File> {
+    let of_processes = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())))
+        .map(|entry| entry.path().join("ns/net"));
+    let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.path());
+    let own = std::iter::once(PathBuf::from("/proc/self/ns/net"));
+    let mut found = BTreeMap::new();
+    for path in own.chain(of_processes).chain(named) {
+        // A process may be gone, or a name may be left over from one.
+        let Ok(inode) = fs::metadata(&path).map(|metadata| metadata.ino()) else { continue };
+        if !found.contains_key(&inode)
+            && let Ok(file) = File::open(&path)
+        {
+            found.insert(inode, file);
+        }
+    }
+    found
+}

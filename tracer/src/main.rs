@@ -1,0 +1,24 @@
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracer::{
+    check,
+    cli::{Cli, Command},
+    emit::schema,
+    trace,
+};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().into_command() {
+        Command::Trace(args) => trace::run(&args),
+        Command::Check(args) => Ok(check::run(&args)),
+        Command::Schema => {
+            print!("{}", schema::SCHEMA);
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("tracer: {error:#}");
+        ExitCode::FAILURE
+    })
+}

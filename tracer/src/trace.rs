@@ -1,0 +1,246 @@
+//! `tracer trace`: the main loop.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use aya::maps::{MapData, RingBuf};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval, interval_at},
+};
+use tracer_ebpf::{Conn, Mark};
+
+use crate::{
+    cli::TraceArgs,
+    emit::{
+        Lines,
+        writer::{Ended, QUEUE_BYTES, Sink, Target},
+    },
+    http,
+    kernel::{self, Interfaces, Kernel, LinkChanges, Options, ProcProcesses, Tables},
+    report::Report,
+    source::{self, Event},
+    start,
+    stats::Stats,
+    track::{Output, Process, Tracker},
+};
+
+/// How often the ring is read when nothing wakes us: what bounds the age of a line at low load.
+const POLL: Duration = Duration::from_millis(20);
+/// How often time-outs are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Most records handled before signals and timers are looked at again.
+const BATCH: usize = 4096;
+/// How long the end waits for a reader that does not read.
+const FINISH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Traces until told to stop.
+///
+/// # Errors
+/// What keeps the main job from starting, or the output from being written.
+pub fn run(args: &TraceArgs) -> Result<ExitCode> {
+    let missing = kernel::missing_privileges();
+    if !missing.is_empty() {
+        bail!(
+            "not allowed to trace: missing {}. Run as root (`sudo tracer …`), or give the binary these capabilities \
+             (`setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_ptrace+ep`)",
+            missing.join(", ")
+        );
+    }
+    let target = match args.output_file() {
+        Some(path) => Target::append(path)?,
+        None => Target::stdout().context("cannot write to standard output")?,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(trace(args, target))
+}
+
+async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut links = LinkChanges::listen()?;
+    let mut interfaces = Interfaces::new(&args.interfaces)?;
+
+    let options = Options {
+        filter: args.filter(),
+        events: args.events,
+        payload: !args.no_http,
+        ring_bytes: args.ring_size,
+        max_connections: args.max_connections,
+    };
+    let mut kernel = Kernel::attach(&options)?;
+    interfaces.refresh(kernel.classifier()?)?;
+    if let Err(error) = kernel::drop_unneeded() {
+        eprintln!("tracer: running on with all privileges: {error}");
+    }
+    let ring = kernel.take_ring()?;
+    // SAFETY: the map owns its file descriptor for as long as it lives.
+    let mut ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE)? };
+    let mut live = Live {
+        tables: kernel.take_tables()?,
+        processes: ProcProcesses::default(),
+        tracker: Tracker::new(args.max_connections as usize, (!args.no_http).then(http::Config::default), wanted(args)),
+        outputs: Vec::new(),
+        undecodable: 0,
+    };
+
+    let lines = Lines::new(Sink::start(target, QUEUE_BYTES)?);
+    let headers = args.header_policy();
+    let reset_reasons = std::mem::take(&mut kernel.reset_reasons);
+    let mut hooks = kernel.hooks.clone();
+    hooks.extend(interfaces.hooks());
+    let mut report =
+        Report { clock: start::clock(), headers: &headers, reset_reasons: &reset_reasons, lines, written: 0 };
+    start::write(&mut report, &hooks, interfaces.names(), &options);
+    start::tell(&hooks, args.verbose);
+
+    let mut stats = Stats::new(&options);
+    let mut poll = interval(POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let every = if args.stats_interval.is_zero() { Duration::from_secs(u32::MAX.into()) } else { args.stats_interval };
+    let mut stats_due = interval_at(Instant::now() + every, every);
+    let deadline = tokio::time::sleep(args.duration.unwrap_or(Duration::from_secs(u32::MAX.into())));
+    tokio::pin!(deadline);
+    let ended = report.lines.until_ended();
+    tokio::pin!(ended);
+
+    let end = loop {
+        tokio::select! {
+            biased;
+            end = &mut ended => break Some(end),
+            _ = interrupt.recv() => break None,
+            _ = terminate.recv() => break None,
+            () = &mut deadline => break None,
+            _ = stats_due.tick() => stats.write(&mut report, &live, false),
+            _ = tick.tick() => live.tick(&mut report),
+            () = links.changed() => {
+                for name in interfaces.refresh(kernel.classifier()?)? {
+                    if args.verbose > 0 {
+                        eprintln!("tracer: also watching {name}");
+                    }
+                }
+            }
+            ready = ring.readable_mut() => {
+                let mut ready = ready?;
+                if live.drain(ready.get_inner_mut(), &mut report) < BATCH {
+                    ready.clear_ready();
+                }
+            }
+            _ = poll.tick() => while live.drain(ring.get_mut(), &mut report) == BATCH
+                && report.lines.ended().is_none() {
+                tokio::task::yield_now().await;
+            },
+        }
+        if args.count.is_some_and(|count| report.written >= count.get()) {
+            break None;
+        }
+    };
+
+    // Detach first: then the ring holds all there is.
+    drop(interfaces);
+    drop(kernel);
+    if end.is_none() {
+        while live.drain(ring.get_mut(), &mut report) == BATCH {}
+        live.finish(&mut report);
+        stats.write(&mut report, &live, true);
+    }
+    let ended = end.or_else(|| report.lines.ended());
+    report.lines.finish(FINISH_LIMIT);
+    match ended {
+        // The reader has what it wanted (`| head`).
+        Some(Ended::ReaderGone) | None => Ok(ExitCode::SUCCESS),
+        Some(Ended::Failed(reason)) => bail!(reason),
+    }
+}
+
+/// The process filters, for what the kernel side could not decide: it knows the owner of a client only.
+fn wanted(args: &TraceArgs) -> Box<dyn Fn(&Conn, Option<&Process>) -> bool> {
+    let filter = args.filter();
+    if !filter.asks_for_process() {
+        return Box::new(|_, _| true);
+    }
+    Box::new(move |_, process| {
+        let comm = process.map(|process| {
+            let comm = &process.owner.comm;
+            &comm[..comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len())]
+        });
+        filter.matches_process(process.map(|process| process.owner.pid), comm)
+    })
+}
+
+/// The running state.
+pub struct Live {
+    pub tables: Tables,
+    pub tracker: Tracker,
+    processes: ProcProcesses,
+    outputs: Vec<Output>,
+    /// Ring records that did not have the contract's shape.
+    pub undecodable: u64,
+}
+
+impl Live {
+    /// Handles up to [`BATCH`] records; returns how many there were.
+    fn drain(&mut self, ring: &mut RingBuf<MapData>, report: &mut Report<'_>) -> usize {
+        let mut handled = 0;
+        while handled < BATCH {
+            let Some(record) = ring.next() else { break };
+            handled += 1;
+            match source::decode(&record) {
+                Ok(event) => {
+                    if let Event::Process(owner) = &event {
+                        self.processes.introduce(owner);
+                    }
+                    self.tracker.event(event, &mut self.processes, &mut self.outputs);
+                }
+                Err(_) => self.undecodable += 1,
+            }
+            if !self.outputs.is_empty() {
+                self.emit(report);
+            }
+        }
+        handled
+    }
+
+    fn emit(&mut self, report: &mut Report<'_>) {
+        for output in self.outputs.drain(..) {
+            match &output {
+                Output::Mark { flow, direction, mark } => {
+                    let mark = match *mark {
+                        http::Mark::Until { offset, then_head } => Mark { offset, head: then_head.into() },
+                        http::Mark::Never => Mark { offset: u64::MAX, head: 0 },
+                    };
+                    self.tables.mark(*flow, *direction as u64, mark);
+                }
+                Output::Forget { flow, key } => self.tables.forget(*flow, key),
+                output => report.output(output, start::monotonic_ns()),
+            }
+        }
+    }
+
+    /// Time-outs, and what found the ring full.
+    fn tick(&mut self, report: &mut Report<'_>) {
+        self.collect_unsent();
+        self.tracker.tick(start::monotonic_ns(), &mut self.outputs);
+        self.emit(report);
+    }
+
+    fn collect_unsent(&mut self) {
+        for conn in self.tables.take_unsent() {
+            let event = Event::Conn {
+                milestone: tracer_ebpf::milestone::CLOSED,
+                time_ns: conn.closed_ns,
+                conn: Box::new(conn),
+            };
+            self.tracker.event(event, &mut self.processes, &mut self.outputs);
+        }
+    }
+
+    fn finish(&mut self, report: &mut Report<'_>) {
+        self.collect_unsent();
+        self.tracker.finish(&mut self.processes, &mut self.outputs);
+        self.emit(report);
+    }
+}

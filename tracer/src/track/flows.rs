@@ -1,0 +1,208 @@
+//! Segments of a connection, both directions, and the HTTP engine that follows them. Both ends of a loopback
+//! connection share one flow.
+
+use std::collections::HashMap;
+
+use tracer_ebpf::{Conn, FlowKey, SegmentRecord, role, tcp_flag};
+
+use super::timeline;
+use crate::http;
+
+/// A connection claims its flow within the handshake's last step, and one older than us with the snapshot.
+const UNCLAIMED_MAX_NS: u64 = 30_000_000_000;
+
+#[derive(Debug)]
+struct Flow {
+    /// Connection whose local end is a, and the one whose local end is b; 0 for none.
+    ends: [u64; 2],
+    /// Direction of the client's bytes, when a connection told.
+    client: Option<http::Direction>,
+    established_ns: Option<u64>,
+    /// Made by the first segment.
+    engine: Option<Box<http::Flow>>,
+    reset: bool,
+    /// Last segment, or the join.
+    seen_ns: u64,
+    key: FlowKey,
+    /// Ends that are done.
+    left: usize,
+}
+
+#[derive(Debug)]
+pub struct Flows {
+    max: usize,
+    http: Option<http::Config>,
+    flows: HashMap<u64, Flow>,
+    full: u64,
+    unclaimed: u64,
+}
+
+fn direction(index: usize) -> http::Direction {
+    if index == 0 { http::Direction::AToB } else { http::Direction::BToA }
+}
+
+impl Flows {
+    pub fn new(max: usize, http: Option<http::Config>) -> Self {
+        Self { max, http, flows: HashMap::new(), full: 0, unclaimed: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    pub fn full(&self) -> u64 {
+        self.full
+    }
+
+    pub fn unclaimed(&self) -> u64 {
+        self.unclaimed
+    }
+
+    pub fn count_unclaimed(&mut self) {
+        self.unclaimed += 1;
+    }
+
+    /// The connections that a flow belongs to.
+    pub fn ends(&self, flow: u64) -> impl Iterator<Item = u64> + use<> {
+        let ends = self.flows.get(&flow).map_or([0; 2], |flow| flow.ends);
+        ends.into_iter().filter(|id| *id != 0)
+    }
+
+    pub fn peer(&self, conn: &Conn) -> Option<u64> {
+        let (_, local) = FlowKey::of(conn.netns_cookie, &conn.tuple);
+        let peer = self.flows.get(&conn.flow)?.ends[1 - local];
+        (peer != 0).then_some(peer)
+    }
+
+    /// An open connection says which flow is its own.
+    pub fn join(&mut self, conn: &Conn) {
+        if conn.flow == 0 {
+            return;
+        }
+        let (key, local) = FlowKey::of(conn.netns_cookie, &conn.tuple);
+        let Some(flow) = self.entry(conn.flow, key) else { return };
+        flow.ends[local] = conn.id;
+        match conn.role {
+            role::CLIENT => flow.client = Some(direction(local)),
+            role::SERVER => flow.client = Some(direction(1 - local)),
+            _ => {}
+        }
+        let established = timeline::reached(conn, tracer_ebpf::state::ESTABLISHED);
+        if flow.established_ns.is_none() {
+            flow.established_ns = established;
+        }
+    }
+
+    fn entry(&mut self, id: u64, key: FlowKey) -> Option<&mut Flow> {
+        if self.flows.len() >= self.max && !self.flows.contains_key(&id) {
+            self.full += 1;
+            return None;
+        }
+        Some(self.flows.entry(id).or_insert(Flow {
+            ends: [0; 2],
+            client: None,
+            established_ns: None,
+            engine: None,
+            reset: false,
+            seen_ns: 0,
+            key,
+            left: 0,
+        }))
+    }
+
+    pub fn segment(&mut self, record: &SegmentRecord, data: &[u8], said: &mut Vec<http::Output>) {
+        let Some(config) = self.http else { return };
+        // A FIN or RST alone begins nothing: its flow is an old one.
+        if record.len == 0 && !self.flows.contains_key(&record.flow) {
+            return;
+        }
+        let key = FlowKey {
+            netns_cookie: record.netns_cookie,
+            a_addr: record.a_addr,
+            b_addr: record.b_addr,
+            a_port: record.a_port,
+            b_port: record.b_port,
+            pad: 0,
+        };
+        let Some(flow) = self.entry(record.flow, key) else { return };
+        let time_ns = record.header.time_ns;
+        flow.seen_ns = time_ns;
+        let (client, established_ns) = (flow.client, flow.established_ns);
+        let engine = flow.engine.get_or_insert_with(|| {
+            let mut engine = http::Flow::new(&config, client, record.from_start != 0);
+            if let Some(established_ns) = established_ns {
+                engine.established(established_ns);
+            }
+            Box::new(engine)
+        });
+        let direction = direction(usize::from(record.dir & 1));
+        if record.peer_next > 0 {
+            engine.progress(direction.other(), record.peer_next, record.peer_time_ns, said);
+        }
+        let segment = http::Segment {
+            time_ns,
+            offset: record.offset,
+            len: record.len,
+            data_offset: record.data_offset,
+            data,
+            fin: record.flags & tcp_flag::FIN != 0,
+        };
+        engine.segment(direction, &segment, said);
+        if record.flags & tcp_flag::RST != 0 && !flow.reset {
+            flow.reset = true;
+            engine.reset(time_ns, said);
+        }
+    }
+
+    pub fn retransmitted(&mut self, flow: u64) {
+        if let Some(engine) = self.flows.get_mut(&flow).and_then(|flow| flow.engine.as_mut()) {
+            engine.retransmitted(1);
+        }
+    }
+
+    /// One end is done: nothing more can complete.
+    pub fn close(&mut self, conn: &Conn, reset: bool, said: &mut Vec<http::Output>) {
+        if let Some(flow) = self.flows.get_mut(&conn.flow)
+            && let Some(engine) = &mut flow.engine
+        {
+            if reset && !flow.reset {
+                flow.reset = true;
+                engine.reset(conn.closed_ns, said);
+            }
+            engine.close(conn.closed_ns, said);
+        }
+    }
+
+    /// What the flow carried, as a connection's record tells it; no summary when there was no HTTP.
+    pub fn summary(&self, conn: &Conn) -> (Option<http::Summary>, http::Protocol) {
+        match self.flows.get(&conn.flow).and_then(|flow| flow.engine.as_ref()) {
+            Some(engine) => {
+                let summary = engine.summary();
+                ((summary.requests + summary.responses > 0).then_some(summary), engine.protocol())
+            }
+            None => (None, http::Protocol::Unknown),
+        }
+    }
+
+    /// A finished connection leaves; the last one takes the flow with it. Its id stays visible to the other end.
+    pub fn leave(&mut self, conn: &Conn) {
+        let Some(flow) = self.flows.get_mut(&conn.flow) else { return };
+        flow.left += 1;
+        if flow.ends.iter().filter(|id| **id != 0).count() <= flow.left {
+            self.flows.remove(&conn.flow);
+        }
+    }
+}
+
+impl Flows {
+    /// Drops flows that no connection has claimed within [`UNCLAIMED_MAX_NS`] of their last segment.
+    pub fn sweep(&mut self, now_ns: u64, mut dropped: impl FnMut(u64, FlowKey)) {
+        self.flows.retain(|id, flow| {
+            let keep = flow.ends != [0; 2] || flow.seen_ns + UNCLAIMED_MAX_NS > now_ns;
+            if !keep {
+                dropped(*id, flow.key);
+            }
+            keep
+        });
+    }
+}

@@ -1,0 +1,350 @@
+//! Correlation: kernel events become connections and exchanges.
+//!
+//! A function of its events and their times: no clock, no `/proc`, no sockets. Every table has a bound; what does not
+//! fit is counted in [`Losses`].
+
+mod close;
+mod flows;
+mod listeners;
+mod timeline;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+pub use close::{Close, How, Party};
+pub use timeline::{StateAt, name as state_name, reached};
+use tracer_ebpf::{Conn, FlowKey, Owner, ResetRecord, RetransmitRecord, StateRecord, conn_flag, milestone, owner_source, role};
+
+use crate::{
+    http,
+    source::Event,
+    track::{flows::Flows, listeners::Listeners},
+};
+
+/// How long an orphaned FIN_WAIT2 can last: `TCP_TIMEWAIT_LEN` (include/net/tcp.h), the bound on the mini-socket's
+/// timer whatever `tcp_fin_timeout` says, and a second for our own delays.
+const FIN_WAIT2_MAX_NS: u64 = 61_000_000_000;
+
+const SWEEP_EVERY_NS: u64 = 10_000_000_000;
+
+/// What is known of a process beyond what the kernel side saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessInfo {
+    pub exe: Option<Vec<u8>>,
+    pub cgroup: Option<Vec<u8>>,
+    pub container: Option<String>,
+}
+
+/// Knows processes; the live one reads `/proc`, and remembers those that are gone.
+pub trait Processes {
+    fn info(&mut self, owner: &Owner) -> Option<Arc<ProcessInfo>>;
+}
+
+/// An owner and how it is known.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub owner: Owner,
+    pub source: &'static str,
+    pub info: Option<Arc<ProcessInfo>>,
+}
+
+/// A connection as the output tells it.
+#[derive(Debug)]
+pub struct Connection {
+    pub conn: Conn,
+    pub peer: Option<u64>,
+    pub process: Option<Process>,
+    pub states: Vec<StateAt>,
+    pub close: Option<Close>,
+    pub http: Option<http::Summary>,
+    pub protocol: http::Protocol,
+    /// `None`: not known (it ended in FIN_WAIT2, and whether the peer's FIN came was not seen).
+    pub time_wait: Option<bool>,
+    /// It was still open when the run ended.
+    pub open: bool,
+}
+
+/// What the tracker has to say.
+#[derive(Debug)]
+pub enum Output {
+    Connection(Box<Connection>),
+    Exchange {
+        conn: Box<Conn>,
+        process: Option<Process>,
+        exchange: Arc<http::Exchange>,
+    },
+    State(StateRecord),
+    Retransmit(RetransmitRecord),
+    Reset(ResetRecord),
+    /// Advice for the kernel side.
+    Mark {
+        flow: u64,
+        direction: http::Direction,
+        mark: http::Mark,
+    },
+    /// The kernel side's flow has no use any more; it may be gone already.
+    Forget {
+        flow: u64,
+        key: FlowKey,
+    },
+}
+
+/// Things that did not fit or did not match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Connections beyond the bound.
+    pub connections_full: u64,
+    /// Flows beyond the bound.
+    pub flows_full: u64,
+    /// Exchanges on flows that no connection claimed.
+    pub unclaimed_exchanges: u64,
+}
+
+/// Sizes now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    pub connections: usize,
+    pub flows: usize,
+    pub awaiting_fin: usize,
+    pub listeners: usize,
+}
+
+/// Decides, beyond what the kernel side could, whether a connection is written.
+pub type Wanted = Box<dyn Fn(&Conn, Option<&Process>) -> bool>;
+
+/// The connection and flow tables.
+pub struct Tracker {
+    max_connections: usize,
+    wanted: Wanted,
+    connections: HashMap<u64, Conn>,
+    flows: Flows,
+    listeners: Listeners,
+    /// Connections in orphaned FIN_WAIT2, by when that ends at the latest.
+    awaiting_fin: HashMap<u64, Box<Connection>>,
+    awaiting_until: BTreeMap<(u64, u64), ()>,
+    losses: Losses,
+    sweep_at_ns: u64,
+}
+
+impl Tracker {
+    pub fn new(max_connections: usize, http: Option<http::Config>, wanted: Wanted) -> Self {
+        Self {
+            max_connections,
+            wanted,
+            connections: HashMap::new(),
+            flows: Flows::new(max_connections, http),
+            listeners: Listeners::default(),
+            awaiting_fin: HashMap::new(),
+            awaiting_until: BTreeMap::new(),
+            losses: Losses::default(),
+            sweep_at_ns: 0,
+        }
+    }
+
+    pub fn losses(&self) -> Losses {
+        Losses { flows_full: self.flows.full(), unclaimed_exchanges: self.flows.unclaimed(), ..self.losses }
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            connections: self.connections.len(),
+            flows: self.flows.len(),
+            awaiting_fin: self.awaiting_fin.len(),
+            listeners: self.listeners.len(),
+        }
+    }
+
+    /// Takes in one event.
+    pub fn event(&mut self, event: Event<'_>, processes: &mut dyn Processes, out: &mut Vec<Output>) {
+        match event {
+            Event::Conn { milestone: milestone::CLOSED, conn, .. } => self.closed(*conn, processes, out),
+            Event::Conn { milestone: milestone::LISTENING, conn, .. } => self.listeners.add(&conn),
+            Event::Conn { milestone: milestone::LISTENER_GONE, conn, .. } => self.listeners.remove(&conn),
+            Event::Conn { conn, .. } => self.opened(*conn),
+            Event::Owner { conn, owner } => {
+                if let Some(known) = self.connections.get_mut(&conn) {
+                    known.owner = owner;
+                }
+            }
+            // The source has looked it up already.
+            Event::Process(_) => {}
+            Event::Segment { record, data } => {
+                let mut said = Vec::new();
+                self.flows.segment(&record, data, &mut said);
+                self.say(record.flow, said, processes, out);
+            }
+            Event::State(record) => out.push(Output::State(record)),
+            Event::Retransmit(record) => {
+                if let Some(conn) = self.connections.get(&record.conn) {
+                    self.flows.retransmitted(conn.flow);
+                }
+                out.push(Output::Retransmit(record));
+            }
+            Event::Reset(record) => out.push(Output::Reset(record)),
+            Event::TimeWait { conn, time_ns } => {
+                if let Some(mut done) = self.awaiting_fin.remove(&conn) {
+                    self.awaiting_until.remove(&(done.conn.closed_ns + FIN_WAIT2_MAX_NS, conn));
+                    done.states.push(StateAt::at(&done.conn, tracer_ebpf::state::TIME_WAIT, time_ns));
+                    done.time_wait = Some(true);
+                    out.push(Output::Connection(done));
+                }
+            }
+        }
+    }
+
+    /// Time passes: an orphaned FIN_WAIT2 whose FIN did not come is over.
+    pub fn tick(&mut self, now_ns: u64, out: &mut Vec<Output>) {
+        while let Some(entry) = self.awaiting_until.first_entry() {
+            let &(until, id) = entry.key();
+            if until > now_ns {
+                break;
+            }
+            entry.remove();
+            if let Some(mut done) = self.awaiting_fin.remove(&id) {
+                done.states.push(StateAt::at(&done.conn, tracer_ebpf::state::CLOSE, until));
+                done.time_wait = Some(false);
+                let (key, _) = FlowKey::of(done.conn.netns_cookie, &done.conn.tuple);
+                out.push(Output::Forget { flow: done.conn.flow, key });
+                out.push(Output::Connection(done));
+            }
+        }
+        if now_ns >= self.sweep_at_ns {
+            self.sweep_at_ns = now_ns + SWEEP_EVERY_NS;
+            self.flows.sweep(now_ns, |flow, key| out.push(Output::Forget { flow, key }));
+        }
+    }
+
+    /// The run is over: what is still open is told as it stands.
+    pub fn finish(&mut self, processes: &mut dyn Processes, out: &mut Vec<Output>) {
+        for done in std::mem::take(&mut self.awaiting_fin).into_values() {
+            out.push(Output::Connection(done));
+        }
+        let mut open: Vec<Conn> = std::mem::take(&mut self.connections).into_values().collect();
+        open.sort_unstable_by_key(|conn| conn.id);
+        for conn in open {
+            let connection = self.describe(conn, processes);
+            if (self.wanted)(&connection.conn, connection.process.as_ref()) {
+                out.push(Output::Connection(Box::new(connection)));
+            }
+        }
+    }
+
+    fn opened(&mut self, mut conn: Conn) {
+        if self.connections.len() >= self.max_connections && !self.connections.contains_key(&conn.id) {
+            self.losses.connections_full += 1;
+            return;
+        }
+        self.settle_role(&mut conn);
+        self.flows.join(&conn);
+        self.connections.insert(conn.id, conn);
+    }
+
+    fn closed(&mut self, mut conn: Conn, processes: &mut dyn Processes, out: &mut Vec<Output>) {
+        if self.connections.remove(&conn.id).is_none() {
+            // Never established, or the record of that was lost.
+            self.settle_role(&mut conn);
+            self.flows.join(&conn);
+        } else if conn.role == role::UNKNOWN {
+            self.settle_role(&mut conn);
+        }
+        let mut said = Vec::new();
+        let reset = conn.flags & (conn_flag::RST_RECEIVED | conn_flag::RST_SENT) != 0;
+        self.flows.close(&conn, reset, &mut said);
+        // The connection is out of the table, so its last exchanges are told with what is at hand.
+        self.connections.insert(conn.id, conn);
+        self.say(conn.flow, said, processes, out);
+        self.connections.remove(&conn.id);
+        let mut connection = self.describe(conn, processes);
+        self.flows.leave(&conn);
+        if !(self.wanted)(&connection.conn, connection.process.as_ref()) {
+            return;
+        }
+        connection.open = false;
+        connection.close = Some(Close::of(&conn));
+        let mini = conn.flags & conn_flag::MINI_SOCKET != 0;
+        connection.time_wait = Some(mini);
+        if mini {
+            // The socket's CLOSE is the mini-socket's beginning (tcp_time_wait).
+            connection.states.pop();
+            if conn.flags & conn_flag::FIN_RECEIVED == 0 {
+                connection.time_wait = None;
+                self.await_fin(connection, out);
+                return;
+            }
+            connection.states.push(StateAt::at(&conn, tracer_ebpf::state::TIME_WAIT, conn.closed_ns));
+        }
+        out.push(Output::Connection(Box::new(connection)));
+    }
+
+    fn await_fin(&mut self, connection: Connection, out: &mut Vec<Output>) {
+        if self.awaiting_fin.len() >= self.max_connections {
+            self.losses.connections_full += 1;
+            out.push(Output::Connection(Box::new(connection)));
+            return;
+        }
+        let id = connection.conn.id;
+        self.awaiting_until.insert((connection.conn.closed_ns + FIN_WAIT2_MAX_NS, id), ());
+        self.awaiting_fin.insert(id, Box::new(connection));
+    }
+
+    /// A connection older than the tracer is the server's when somebody listens on its port.
+    fn settle_role(&self, conn: &mut Conn) {
+        if conn.role == role::UNKNOWN {
+            conn.role = if self.listeners.find(conn).is_some() { role::SERVER } else { role::CLIENT };
+        }
+    }
+
+    fn describe(&self, conn: Conn, processes: &mut dyn Processes) -> Connection {
+        let (http, protocol) = self.flows.summary(&conn);
+        Connection {
+            peer: self.flows.peer(&conn),
+            process: self.process(&conn, processes),
+            states: timeline::of(&conn),
+            close: None,
+            http,
+            protocol,
+            time_wait: None,
+            open: true,
+            conn,
+        }
+    }
+
+    /// The owner: seen on the socket itself, else that of the listener it came from.
+    fn process(&self, conn: &Conn, processes: &mut dyn Processes) -> Option<Process> {
+        let (owner, source) = match conn.owner.source {
+            owner_source::NONE => (*self.listeners.find(conn)?, "listener"),
+            owner_source::FILE_TABLE => (conn.owner, "file_table"),
+            owner_source::IO => (conn.owner, "socket_io"),
+            owner_source::CONNECT => (conn.owner, "connect"),
+            _ => (conn.owner, "listen"),
+        };
+        Some(Process { owner, source, info: processes.info(&owner) })
+    }
+
+    /// Hands on what a flow's engine said: an exchange is told once for each local end.
+    fn say(&mut self, flow: u64, said: Vec<http::Output>, processes: &mut dyn Processes, out: &mut Vec<Output>) {
+        for output in said {
+            match output {
+                http::Output::Skip { direction, mark } => out.push(Output::Mark { flow, direction, mark }),
+                http::Output::Exchange(exchange) => {
+                    let exchange = Arc::new(*exchange);
+                    let mut claimed = false;
+                    for id in self.flows.ends(flow) {
+                        let Some(conn) = self.connections.get(&id) else { continue };
+                        claimed = true;
+                        let process = self.process(conn, processes);
+                        if (self.wanted)(conn, process.as_ref()) {
+                            let exchange = Arc::clone(&exchange);
+                            out.push(Output::Exchange { conn: Box::new(*conn), process, exchange });
+                        }
+                    }
+                    if !claimed {
+                        self.flows.count_unclaimed();
+                    }
+                }
+            }
+        }
+    }
+}
