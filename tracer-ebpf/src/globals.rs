@@ -34,6 +34,8 @@ static CONFIG: Config = Config {
 #[unsafe(no_mangle)]
 static PORTS: [u64; PORT_WORDS] = [0; PORT_WORDS];
 
+use crate::head::Found;
+
 /// Where [`FIELDS`] and [`CONFIG`] are; read through [`field!`] and [`config!`].
 pub const FIELDS_AT: *const Fields = &raw const FIELDS;
 pub const CONFIG_AT: *const Config = &raw const CONFIG;
@@ -106,14 +108,15 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::C
 
 /// Payload bytes of one record at most; a power of two, so that a mask bounds an index.
 pub const CHUNK: usize = 4096;
+/// Room behind, so that an 8-byte load at any masked index, or 8 past it, stays inside.
+pub const SLACK: usize = 16;
 
 /// Where a classifier puts a segment record together. Classifiers run with softirqs off, one at a time on a CPU.
 #[repr(C)]
 pub struct Scratch {
     pub record: SegmentRecord,
-    pub data: [u8; CHUNK],
-    /// So that an 8-byte load at any masked index stays inside.
-    pub slack: [u8; 16],
+    pub data: [u8; CHUNK + SLACK],
+    pub found: Found,
 }
 
 #[map]
@@ -147,4 +150,12 @@ pub fn next_id(now_ns: u64) -> u64 {
 pub fn now() -> u64 {
     // SAFETY: a helper without arguments.
     unsafe { bpf_ktime_get_ns() }
+}
+
+/// Hides from the compiler what it knows of a value, so that it keeps the bound check that the verifier wants to see.
+#[inline(always)]
+pub fn opaque(mut value: u64) -> u64 {
+    // SAFETY: moves a register onto itself. (Without any instruction the object's line information would be invalid.)
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+    value
 }

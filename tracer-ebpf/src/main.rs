@@ -3,7 +3,7 @@
 #![no_main]
 // BPF has an atomic add since the beginning, but `AtomicU64` offers none to a target without compare-and-swap.
 #![expect(internal_features)]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 
 mod connections;
 mod fields;

@@ -14,8 +14,8 @@ use tracer_ebpf::{
 
 use crate::{
     connections, flows,
-    globals::{CHUNK, FLOWS, MARKS, SCRATCH, Scratch, config, count, now},
-    head::{self, Next},
+    globals::{CHUNK, FLOWS, MARKS, SCRATCH, Scratch, config, count, now, opaque},
+    head::{self, next},
     ring,
 };
 
@@ -437,22 +437,21 @@ fn copy(
             return None;
         }
         if chunk == 0 && dir.mode == mode::START {
-            let found = head::scan(&scratch.data, size, head_seen);
-            saw_head_request = found.head_request;
-            let head_end = data_offset + u64::from(found.end);
-            match found.next {
-                Next::Unknown => dir.mode = mode::FEEDBACK,
-                Next::Message => {}
-                Next::Body(len) if head_end + len >= end => {
-                    dir.mark = head_end + len;
-                    if head_end + len > end {
+            saw_head_request = head::is_head_request(scratch);
+            let next = head::scan_head(size, u32::from(head_seen));
+            let mark = data_offset + u64::from(scratch.found.end) + scratch.found.length;
+            match next {
+                // At the end of this segment, or past it; else another message follows, and all is copied.
+                next::BODY if mark >= end => {
+                    dir.mark = mark;
+                    if mark > end {
                         dir.mode = mode::BODY;
                     }
-                    size = found.end;
-                    left = found.end;
+                    size = scratch.found.end;
+                    left = size;
                 }
-                // Another message follows in this segment.
-                Next::Body(_) => {}
+                next::BODY | next::MESSAGE => {}
+                _ => dir.mode = mode::FEEDBACK,
             }
         }
         let part_end = data_offset + u64::from(size);
@@ -477,41 +476,34 @@ fn copy(
     Some(saw_head_request)
 }
 
-/// Hides from the compiler what it knows of a value, so that it keeps the bound check that the verifier wants to see.
-#[inline(always)]
-fn opaque(value: u32) -> u32 {
-    // SAFETY: a local.
-    unsafe { core::ptr::read_volatile(&raw const value) }
-}
-
 /// Fills `scratch.data` with `size` bytes of the packet (1 to `CHUNK`).
 #[inline(always)]
 fn read_chunk(skb: *mut __sk_buff, scratch: &mut Scratch, at: u32, size: u32) -> bool {
-    let size = opaque(size);
-    if size == 0 || size > CHUNK as u32 {
+    let size = opaque(size.into());
+    if size == 0 || size > CHUNK as u64 {
         return false;
     }
     // SAFETY: `size` is within the buffer.
     unsafe {
-        bpf_skb_load_bytes(skb.cast(), at, scratch.data.as_mut_ptr().cast(), size) == 0
+        bpf_skb_load_bytes(skb.cast(), at, scratch.data.as_mut_ptr().cast(), size as u32) == 0
     }
 }
 
 /// Writes the record in `scratch` with `size` bytes of data behind it.
 #[inline(always)]
 fn write(scratch: &Scratch, dir: &mut FlowDir, size: u32, flags: u64) {
-    let size = opaque(size);
-    let size = if size > CHUNK as u32 { CHUNK as u32 } else { size };
+    let size = opaque(size.into());
+    let size = if size > CHUNK as u64 { CHUNK as u64 } else { size };
     // SAFETY: the data follows the record in `Scratch`.
     let written = unsafe {
         ring::write(
             (&raw const scratch.record).cast(),
-            size_of::<SegmentRecord>() as u64 + u64::from(size),
+            size_of::<SegmentRecord>() as u64 + size,
             flags,
         )
     };
     if written {
-        count(counter::BYTES_COPIED, u64::from(size));
+        count(counter::BYTES_COPIED, size);
     } else {
         dir.lost += 1;
     }

@@ -177,6 +177,10 @@ impl Flow {
                 }
             }
             State::Lost { open: true, .. } if cut != Cut::Reset => self.infer_end(direction, out),
+            // What is awaited may have been among the bytes passed over.
+            State::Lost { turn: false, .. } => {
+                self.queue.iter_mut().for_each(|running| running.exchange.exact = false);
+            }
             _ => {}
         }
         if cut != Cut::Fin || self.over {
@@ -214,6 +218,7 @@ impl Flow {
                 running.malformed = true;
                 running.note(Some(reason));
             }
+            running.exchange.exact &= running.request_over;
             self.emit(0, Outcome::Complete, out);
         }
         self.protocol = protocol;

@@ -147,6 +147,8 @@ pub struct Exchange {
     pub retransmits: u32,
     /// False when bytes that decide framing or pairing were not captured, so that an end, a size or the
     /// pairing itself was inferred.
+    /// After a gap, pairing is taken up again at a turn: a client
+    /// that was never seen to pipeline is taken to have all its answers before it asks again.
     pub exact: bool,
     /// The first rule that a message of this exchange broke. Set as well where the violation could be
     /// tolerated and `outcome` is not [`Outcome::Malformed`].

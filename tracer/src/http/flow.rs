@@ -263,13 +263,15 @@ impl Flow {
             if open {
                 self.infer_end(direction, out);
             }
-            if offset > self.sides[direction.index()].stream.next && self.client != Some(direction) {
+            let after_hole = offset > self.sides[direction.index()].stream.next;
+            if after_hole && self.client != Some(direction) {
                 self.pass_over(out);
             }
             let side = &mut self.sides[direction.index()];
             side.stream.next = offset;
             side.state = State::Boundary;
             side.tentative = true;
+            side.after_hole = after_hole;
         } else {
             self.sides[direction.index()].state = State::Lost { open, turn: false };
             if turn {

@@ -32,6 +32,8 @@ pub(super) struct Running {
     pub request_cut: bool,
     /// A message broke the rules so that its end is unknown.
     pub malformed: bool,
+    /// Responses to requests that were not seen may come before its own.
+    unsure: bool,
 }
 
 /// Why a direction ends where it is.
@@ -45,7 +47,14 @@ pub(super) enum Cut {
 impl Running {
     fn new(seq: u64) -> Self {
         let exchange = Box::new(Exchange { seq, exact: true, ..Exchange::default() });
-        Self { exchange, phase: Phase::Awaited, request_over: false, request_cut: false, malformed: false }
+        Self {
+            exchange,
+            phase: Phase::Awaited,
+            request_over: false,
+            request_cut: false,
+            malformed: false,
+            unsure: false,
+        }
     }
 
     pub(super) fn note(&mut self, reason: Option<&'static str>) {
@@ -90,7 +99,7 @@ impl Flow {
         out: &mut Vec<Output>,
     ) {
         let before = self.queue.len();
-        self.turn_to_request(direction.other(), out);
+        self.turn_to_request(direction.other(), first_ns, out);
         if self.over {
             return;
         }
@@ -103,6 +112,12 @@ impl Flow {
         let exchange = &mut running.exchange;
         exchange.started_ns = first_ns;
         exchange.reused = self.last_seq > 1;
+        // Missing bytes before it may have been requests; those sent before its answer share the doubt.
+        let after_hole = std::mem::take(&mut self.sides[direction.index()].after_hole);
+        let unsure = after_hole || self.queue.back().is_some_and(|last| last.unsure);
+        running.unsure = unsure;
+        let exchange = &mut running.exchange;
+        exchange.exact = !unsure;
         exchange.pipelined = if self.queue.len() == before { pipelined } else { self.is_running() };
         let since = if self.last_seq == 1 { self.established_ns } else { self.summary.last_end_ns };
         if let (false, Some(first_ns), Some(since)) = (self.is_running(), first_ns, since) {
@@ -115,7 +130,7 @@ impl Flow {
     }
 
     /// A new request shows that a response whose framing is lost came to its end, unless it is pipelined.
-    fn turn_to_request(&mut self, server: Direction, out: &mut Vec<Output>) {
+    fn turn_to_request(&mut self, server: Direction, first_ns: Option<u64>, out: &mut Vec<Output>) {
         let index = server.index();
         if self.sides[index].busy {
             return;
@@ -143,7 +158,9 @@ impl Flow {
             self.pass_over(out);
             self.drop_front(out);
         }
-        self.sides[index].state = State::Lost { open: false, turn: true };
+        // A request that was itself held back may be answered by bytes that are gone.
+        let turn = first_ns.is_some_and(|first_ns| first_ns >= self.sides[index].stream.seen_ns);
+        self.sides[index].state = State::Lost { open: false, turn };
     }
 
     /// Responses may have gone by unseen: the next one answers the last request, as it does where a client
@@ -335,7 +352,12 @@ impl Flow {
         let answered = self.awaited().and_then(|index| self.queue.get(index));
         let concerned = answered.is_none_or(|running| !running.request_over);
         if concerned && self.sides[index].is_blocked() {
+            let before = self.queue.len();
             self.give_up(client, out);
+            // Requests were held back behind the gap: the answer is to the last of them.
+            if self.queue.len() > before {
+                self.pass_over(out);
+            }
         }
         if self.over {
             return;
@@ -374,6 +396,8 @@ impl Flow {
         let Head { fields, facts, defect } =
             head::fields(bytes.get(rest..)?, false, self.config.fields_max as usize);
         let index = self.awaited().unwrap_or_else(|| {
+            // Were its request only held back, all pairing would be off by one from here.
+            self.pairing_exact &= !self.sides.iter().all(|side| side.busy);
             // It answers nothing that was seen. In front, because the last place is the request's on its way.
             self.last_seq += 1;
             let mut running = Running::new(self.last_seq);
@@ -415,6 +439,8 @@ impl Flow {
         let Some(running) = self.queue.get_mut(index) else { return };
         running.phase = Phase::Done;
         running.exchange.response_end_ns = time_ns;
+        // Had its request been a HEAD, this would not be where it ends.
+        self.sides[direction.index()].tentative |= running.method().is_none();
         if let Some(response) = &mut running.exchange.response {
             response.body_bytes = content;
         }

@@ -200,7 +200,7 @@ proptest! {
                     Some(0) => {}
                     Some(1) => wire.at(*direction, offset, len, b"", false),
                     Some(2) => wire.at(*direction, offset, len, &piece[..piece.len() / 2], false),
-                    Some(3) => wire.flow.progress(*direction, offset + u64::from(len), 1, &mut wire.out),
+                    Some(3) => wire.progress(*direction, offset + u64::from(len)),
                     _ => wire.at(*direction, offset, len, piece, false),
                 }
             }

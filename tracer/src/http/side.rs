@@ -52,6 +52,8 @@ pub(super) struct Side {
     pub busy: bool,
     /// The message boundary is presumed, until a valid start line confirms it.
     pub tentative: bool,
+    /// The message that starts here follows bytes of which there is no record.
+    pub after_hole: bool,
 }
 
 impl Side {
@@ -64,6 +66,7 @@ impl Side {
             never: false,
             busy: false,
             tentative: !from_start,
+            after_hole: false,
         }
     }
 
