@@ -62,17 +62,19 @@ impl Nginx {
             .arg(&errors)
             .arg("-c")
             .arg(scratch.file("nginx.conf"));
-        command.stdin(Stdio::null()).stderr(File::create(scratch.file("stderr"))?);
-        let mut master = Process::spawn(&mut command)?;
-        let started = netns.wait_for_listener(PORT).and_then(|()| {
-            let children = format!("/proc/{pid}/task/{pid}/children", pid = master.pid());
-            wait::until("nginx's worker", wait::LIMIT, || {
-                ensure!(master.child().try_wait()?.is_none(), "nginx ended");
-                Ok(fs::read_to_string(&children)?.trim().parse().ok())
-            })
-        });
-        let worker = started.with_context(|| fs::read_to_string(&errors).unwrap_or_default())?;
-        Ok(Self { master, worker, scratch })
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(scratch.file("stderr"))?);
+        let mut nginx = Self { master: Process::spawn(&mut command)?, worker: 0, scratch };
+        let started = netns.wait_for_listener(PORT).and_then(|()| nginx.wait_for_worker());
+        nginx.worker = started.with_context(|| fs::read_to_string(&errors).unwrap_or_default())?;
+        Ok(nginx)
+    }
+
+    fn wait_for_worker(&mut self) -> Result<u32> {
+        let children = format!("/proc/{pid}/task/{pid}/children", pid = self.master.pid());
+        wait::until("nginx's worker", wait::LIMIT, || {
+            ensure!(self.master.child().try_wait()?.is_none(), "nginx ended");
+            Ok(fs::read_to_string(&children)?.trim().parse().ok())
+        })
     }
 
     /// The process that owns its connections.
@@ -92,6 +94,16 @@ impl Nginx {
         ensure!(status.success(), "nginx: {status}");
         let log = fs::read_to_string(self.scratch.file("access.log"))?;
         log.lines().map(|line| entry(line).with_context(|| format!("access log: {line}"))).collect()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // A master that is killed leaves its worker behind; one that is asked ends it. Too late for any error.
+        if let Ok(None) = self.master.child().try_wait() {
+            let _ = self.master.signal(libc::SIGTERM);
+            let _ = self.master.wait(wait::LIMIT);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     records::{Line, Records},
     wait,
 };
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use std::{
     env,
     io::{self, BufRead as _, BufReader, Read},
@@ -135,10 +135,11 @@ impl Tracer {
             asked_at = records.0.len();
             Ok(ask(records))
         });
-        answer.with_context(|| {
+        answer.map_err(|error| {
             let state = self.shared.lock();
-            let lines = state.records.0.iter().rev().take(40).rev();
-            lines.fold("the last records:".to_owned(), |text, line| text + "\n  " + line.text.trim_end())
+            let last: Vec<&str> =
+                state.records.0.iter().rev().take(40).rev().map(|line| line.text.as_str()).collect();
+            anyhow!("{error:#}; the last records:\n{}", last.concat())
         })
     }
 

@@ -2,9 +2,7 @@
 //! totals, and leave with one record.
 
 use aya_ebpf::{helpers::bpf_get_socket_cookie, maps::lpm_trie::Key};
-use tracer_ebpf::{
-    Conn, ConnRecord, MAX_STATES, Tuple, conn_flag, counter, kind, milestone, state,
-};
+use tracer_ebpf::{Conn, ConnRecord, MAX_STATES, Tuple, conn_flag, counter, kind, milestone, state};
 
 use crate::{
     fields::TcpSock,

@@ -22,8 +22,7 @@ impl FlowKey {
     pub fn new(netns_cookie: u64, source: ([u32; 4], u16), destination: ([u32; 4], u16)) -> (Self, usize) {
         let forward = precedes(&source, &destination);
         let (a, b) = if forward { (&source, &destination) } else { (&destination, &source) };
-        let key =
-            Self { netns_cookie, a_addr: a.0, b_addr: b.0, a_port: a.1, b_port: b.1, pad: 0 };
+        let key = Self { netns_cookie, a_addr: a.0, b_addr: b.0, a_port: a.1, b_port: b.1, pad: 0 };
         (key, usize::from(!forward))
     }
 
@@ -119,8 +118,18 @@ pub struct Flow {
 }
 
 impl Flow {
-    const ZERO_DIR: FlowDir =
-        FlowDir { next: 0, mark: 0, time_ns: 0, base_seq: 0, budget: 0, lost: 0, mode: 0, known: 0, hole: 0, fin: 0 };
+    const ZERO_DIR: FlowDir = FlowDir {
+        next: 0,
+        mark: 0,
+        time_ns: 0,
+        base_seq: 0,
+        budget: 0,
+        lost: 0,
+        mode: 0,
+        known: 0,
+        hole: 0,
+        fin: 0,
+    };
     pub const ZERO: Self = Self {
         id: 0,
         fin_awaited_by: 0,

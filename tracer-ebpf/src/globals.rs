@@ -156,6 +156,19 @@ pub fn now() -> u64 {
 #[inline(always)]
 pub fn opaque(mut value: u64) -> u64 {
     // SAFETY: moves a register onto itself. (Without any instruction the object's line information would be invalid.)
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags))
+    };
     value
 }
+
+/// A line of the kernel-side log; nothing at all without the feature `log`.
+#[cfg(feature = "log")]
+macro_rules! debug {
+    ($($line:tt)*) => { aya_log_ebpf::debug!($($line)*) };
+}
+#[cfg(not(feature = "log"))]
+macro_rules! debug {
+    ($($line:tt)*) => {};
+}
+pub(crate) use debug;

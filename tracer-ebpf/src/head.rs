@@ -105,12 +105,16 @@ pub extern "C" fn scan_head(size: u32, head_seen: u32) -> u32 {
     if response {
         // "HTTP/1.1 NNN"
         let status = load(data, 8) & 0x0000_0000_ffff_ffff;
-        if status == word(b" 204\0\0\0\0") || status == word(b" 304\0\0\0\0") || status == word(b" 100\0\0\0\0") {
+        if status == word(b" 204\0\0\0\0")
+            || status == word(b" 304\0\0\0\0")
+            || status == word(b" 100\0\0\0\0")
+        {
             bodyless = true;
         } else if status & 0xffff == word(b" 1\0\0\0\0\0\0") || head_seen != 0 {
             return next::UNKNOWN;
         }
-    } else if !(start as u8).is_ascii_uppercase() || start == word(b"CONNECT ") || start == word(b"PRI * HT") {
+    } else if !(start as u8).is_ascii_uppercase() || start == word(b"CONNECT ") || start == word(b"PRI * HT")
+    {
         return next::UNKNOWN;
     }
     if !fields(data, found, size) {

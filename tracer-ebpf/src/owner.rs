@@ -1,7 +1,9 @@
 //! Whose a socket is. `current` is asked only where it is truly the actor: connect, listen, send and receive.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task},
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
+    },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };

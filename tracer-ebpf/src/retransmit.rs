@@ -5,7 +5,7 @@ use tracer_ebpf::{RetransmitRecord, Tuple, counter, kind, state};
 
 use crate::{
     connections,
-    fields::{TcpSock, load, mapped, AF_INET6},
+    fields::{AF_INET6, TcpSock, load, mapped},
     globals::{CONNS, config, count, field, now},
     ring,
 };

@@ -13,7 +13,8 @@ use crate::globals::{RING, config, count};
 #[inline(always)]
 pub fn wake_flags() -> u64 {
     // SAFETY: the map pointer is the ring's own.
-    let waiting = unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
+    let waiting =
+        unsafe { bpf_ringbuf_query((&raw const RING).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
     if waiting > config!(wake_bytes) { u64::from(BPF_RB_FORCE_WAKEUP) } else { u64::from(BPF_RB_NO_WAKEUP) }
 }
 
@@ -30,7 +31,8 @@ pub unsafe fn write(record: *const Header, size: u64, flags: u64) -> bool {
     unsafe {
         let kind = u32::from((*record).kind);
         let written =
-            bpf_ringbuf_output((&raw const RING).cast_mut().cast(), record.cast_mut().cast(), size, flags) == 0;
+            bpf_ringbuf_output((&raw const RING).cast_mut().cast(), record.cast_mut().cast(), size, flags)
+                == 0;
         count(if written { counter::RECORDS + kind } else { counter::LOST + kind }, 1);
         written
     }

@@ -8,13 +8,13 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use tracer_ebpf::{
-    COPY_BUDGET, Flow, FlowDir, FlowKey, Header, MarkKey, SegmentRecord, TimeWaitRecord, Tuple, counter, kind, mode, state,
-    tcp_flag,
+    COPY_BUDGET, Flow, FlowDir, FlowKey, Header, MarkKey, SegmentRecord, TimeWaitRecord, Tuple, counter,
+    kind, mode, state, tcp_flag,
 };
 
 use crate::{
     connections, flows,
-    globals::{CHUNK, FLOWS, MARKS, SCRATCH, Scratch, config, count, now, opaque},
+    globals::{CHUNK, FLOWS, MARKS, SCRATCH, Scratch, config, count, debug, now, opaque},
     head::{self, next},
     ring,
 };
@@ -40,7 +40,9 @@ struct Seen {
 
 #[classifier]
 pub fn segments(ctx: TcContext) -> i32 {
-    look(ctx.skb.skb);
+    if look(ctx.skb.skb).is_none() {
+        debug!(&ctx, "segment of {} bytes: nothing wanted of it", ctx.len());
+    }
     TC_ACT_UNSPEC
 }
 
@@ -60,8 +62,11 @@ fn look(skb: *mut __sk_buff) -> Option<()> {
         return None;
     }
     let now_ns = now();
-    let (key, dir) =
-        FlowKey::new(config!(netns_cookie), (seen.source, seen.source_port), (seen.destination, seen.destination_port));
+    let (key, dir) = FlowKey::new(
+        config!(netns_cookie),
+        (seen.source, seen.source_port),
+        (seen.destination, seen.destination_port),
+    );
     let flow = match FLOWS.get_ptr_mut(&key) {
         Some(flow) => flow,
         None => create(skb, &seen, &key, now_ns)?,
@@ -71,7 +76,11 @@ fn look(skb: *mut __sk_buff) -> Option<()> {
     if seen.flags & tcp_flag::FIN != 0 && flow.fin_awaited_by != 0 && flow.fin_dir == dir as u8 {
         fin_arrived(flow, &key, now_ns);
     }
-    if dir == 0 { direction::<0>(skb, flow, &key, &seen, now_ns) } else { direction::<1>(skb, flow, &key, &seen, now_ns) }
+    if dir == 0 {
+        direction::<0>(skb, flow, &key, &seen, now_ns)
+    } else {
+        direction::<1>(skb, flow, &key, &seen, now_ns)
+    }
 }
 
 /// Headers of an IPv4 packet that is TCP and whole.
@@ -163,7 +172,8 @@ fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
     unsafe {
         let size = size_of::<T>() as u32;
         let to = value.as_mut_ptr().cast();
-        (bpf_skb_load_bytes_relative(skb.cast(), at, to, size, BPF_HDR_START_NET) == 0).then(|| value.assume_init())
+        (bpf_skb_load_bytes_relative(skb.cast(), at, to, size, BPF_HDR_START_NET) == 0)
+            .then(|| value.assume_init())
     }
 }
 
@@ -352,8 +362,11 @@ fn direction<const DIR: usize>(
         return None;
     }
     let at = link_len(skb, &seen.ip)? + seen.payload_at + (plan.from - offset) as u32;
-    copy(skb, scratch, dir, at, plan, end, head_seen)
-        .map(|saw_head_request| if saw_head_request { flow.head_seen = 1 })
+    copy(skb, scratch, dir, at, plan, end, head_seen).map(|saw_head_request| {
+        if saw_head_request {
+            flow.head_seen = 1
+        }
+    })
 }
 
 /// Which part of a segment to copy: `copy` bytes from stream offset `from` on. `from` is `u64::MAX` when not even a
@@ -464,7 +477,11 @@ fn copy(
         record.flags = if done { flags } else { flags & !(tcp_flag::FIN | tcp_flag::RST) };
         dir.budget = dir.budget.saturating_sub(size);
         // The framing depends on the daemon: let it catch up before the budget is gone.
-        let flags = if dir.mode == mode::FEEDBACK && dir.budget < COPY_BUDGET / 2 { ring::WAKE_NOW } else { ring::wake_flags() };
+        let flags = if dir.mode == mode::FEEDBACK && dir.budget < COPY_BUDGET / 2 {
+            ring::WAKE_NOW
+        } else {
+            ring::wake_flags()
+        };
         write(scratch, dir, size, flags);
         if done {
             break;
@@ -484,9 +501,7 @@ fn read_chunk(skb: *mut __sk_buff, scratch: &mut Scratch, at: u32, size: u32) ->
         return false;
     }
     // SAFETY: `size` is within the buffer.
-    unsafe {
-        bpf_skb_load_bytes(skb.cast(), at, scratch.data.as_mut_ptr().cast(), size as u32) == 0
-    }
+    unsafe { bpf_skb_load_bytes(skb.cast(), at, scratch.data.as_mut_ptr().cast(), size as u32) == 0 }
 }
 
 /// Writes the record in `scratch` with `size` bytes of data behind it.
@@ -496,11 +511,7 @@ fn write(scratch: &Scratch, dir: &mut FlowDir, size: u32, flags: u64) {
     let size = if size > CHUNK as u64 { CHUNK as u64 } else { size };
     // SAFETY: the data follows the record in `Scratch`.
     let written = unsafe {
-        ring::write(
-            (&raw const scratch.record).cast(),
-            size_of::<SegmentRecord>() as u64 + size,
-            flags,
-        )
+        ring::write((&raw const scratch.record).cast(), size_of::<SegmentRecord>() as u64 + size, flags)
     };
     if written {
         count(counter::BYTES_COPIED, size);

@@ -93,7 +93,8 @@ pub extern "C" fn existing_report(ctx: *mut core::ffi::c_void) -> i32 {
         // SAFETY: a live map value.
         let conn = unsafe { &mut *conn };
         if conn.flags & conn_flag::PREEXISTING != 0 {
-            let what = if conn.role == role::LISTENER { milestone::LISTENING } else { milestone::PREEXISTING };
+            let what =
+                if conn.role == role::LISTENER { milestone::LISTENING } else { milestone::PREEXISTING };
             connections::report(conn, what, now());
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     connections,
     fields::TcpSock,
     flows,
-    globals::{CONNS, config, count, now},
+    globals::{CONNS, config, count, debug, now},
     owner, ring,
 };
 
@@ -17,6 +17,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let old: i32 = ctx.arg(1);
     let new: i32 = ctx.arg(2);
     if let Some(tp) = TcpSock::from_sock(sk) {
+        debug!(&ctx, "a socket changes from state {} to {}", old, new);
         change(sk, tp, old as u8, new as u8);
     }
     0

@@ -14,14 +14,21 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     let missing = kernel::missing_privileges();
     for privilege in &missing {
         println!("missing   privilege {privilege}");
-        println!("          remedy: run as root, or `setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_ptrace+ep` on the binary");
+        println!(
+            "          remedy: run as root, or `setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_ptrace+ep` on the binary"
+        );
     }
     if !missing.is_empty() {
         println!("tracer cannot run: hooks can only be tried with these privileges");
         return ExitCode::FAILURE;
     }
-    let options =
-        Options { filter: Filter::default(), events: true, payload: true, ring_bytes: 1 << 20, max_connections: 1024 };
+    let options = Options {
+        filter: Filter::default(),
+        events: true,
+        payload: true,
+        ring_bytes: 1 << 20,
+        max_connections: 1024,
+    };
     let kernel = match Kernel::check(&options) {
         Ok(kernel) => kernel,
         Err(error) => {
@@ -42,7 +49,9 @@ pub fn run(args: &CheckArgs) -> ExitCode {
             (None, _) => println!("ok        {} by {}", hook.name, hook.way.unwrap_or("tp_btf")),
         }
     }
-    println!("ok        tc classifier (attached to each interface at start: tcx, or clsact where there is no tcx)");
+    println!(
+        "ok        tc classifier (attached to each interface at start: tcx, or clsact where there is no tcx)"
+    );
     if args.verbose > 0 {
         for (program, instructions) in kernel.verified_instructions() {
             println!("          {program}: {instructions} instructions verified");

@@ -121,7 +121,8 @@ impl Report<'_> {
                 bytes: known(conn.bytes_retrans),
             },
             rtt_us: record::Rtt {
-                min: (conn.min_rtt_us != u32::MAX && !open).then_some(Micros::from_us(conn.min_rtt_us.into())),
+                min: (conn.min_rtt_us != u32::MAX && !open)
+                    .then_some(Micros::from_us(conn.min_rtt_us.into())),
                 smoothed: (conn.srtt_us != 0).then_some(Micros::from_us(conn.srtt_us.into())),
             },
             keepalive_probes: record::KeepaliveProbes::default(),

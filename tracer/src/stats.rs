@@ -45,7 +45,11 @@ impl Stats {
         let totals = report.lines.totals();
         let now_ns = start::monotonic_ns();
         let open = |opened: u32, closed: u32| get(opened).saturating_sub(get(closed));
-        let table = |entries: u64| Table { entries: Some(entries), capacity: Some(self.max_connections), evictions: 0 };
+        let table = |entries: u64| Table {
+            entries: Some(entries),
+            capacity: Some(self.max_connections),
+            evictions: 0,
+        };
         report.lines.write_reserved(&record::Stats {
             ts: start::now(),
             is_final,

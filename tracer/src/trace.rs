@@ -80,7 +80,11 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
     let mut live = Live {
         tables: kernel.take_tables()?,
         processes: ProcProcesses::default(),
-        tracker: Tracker::new(args.max_connections as usize, (!args.no_http).then(http::Config::default), wanted(args)),
+        tracker: Tracker::new(
+            args.max_connections as usize,
+            (!args.no_http).then(http::Config::default),
+            wanted(args),
+        ),
         outputs: Vec::new(),
         undecodable: 0,
     };
@@ -100,7 +104,11 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let every = if args.stats_interval.is_zero() { Duration::from_secs(u32::MAX.into()) } else { args.stats_interval };
+    let every = if args.stats_interval.is_zero() {
+        Duration::from_secs(u32::MAX.into())
+    } else {
+        args.stats_interval
+    };
     let mut stats_due = interval_at(Instant::now() + every, every);
     let deadline = tokio::time::sleep(args.duration.unwrap_or(Duration::from_secs(u32::MAX.into())));
     tokio::pin!(deadline);
@@ -115,7 +123,10 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
             _ = terminate.recv() => break None,
             () = &mut deadline => break None,
             _ = stats_due.tick() => stats.write(&mut report, &live, false),
-            _ = tick.tick() => live.tick(&mut report),
+            _ = tick.tick() => {
+                live.tick(&mut report);
+                kernel.flush_log();
+            }
             () = links.changed() => {
                 for name in interfaces.refresh(kernel.classifier()?)? {
                     if args.verbose > 0 {

@@ -38,7 +38,11 @@ const WANTED: [Wanted; 8] = [
         required: true,
     },
     Wanted { tracepoint: "tcp:tcp_retransmit_skb", lost: "retransmits.syn", required: false },
-    Wanted { tracepoint: "tcp:tcp_retransmit_synack", lost: "retransmit events of SYN-ACKs", required: false },
+    Wanted {
+        tracepoint: "tcp:tcp_retransmit_synack",
+        lost: "retransmit events of SYN-ACKs",
+        required: false,
+    },
     Wanted { tracepoint: "tcp:tcp_send_reset", lost: "close.how rst_sent, close.reason", required: false },
     Wanted { tracepoint: "tcp:tcp_receive_reset", lost: "close.how rst_received", required: false },
     Wanted {

@@ -14,7 +14,9 @@ use aya::programs::{
 use nix::{
     ifaddrs::getifaddrs,
     net::if_::InterfaceFlags,
-    sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket, MsgFlags},
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+    },
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -102,7 +104,9 @@ impl Interfaces {
             way: None,
             attached: false,
             reason: Some(reason.clone()),
-            lost: Some("HTTP exchanges over this interface, and the begin of TIME_WAIT after an orphaned FIN_WAIT2"),
+            lost: Some(
+                "HTTP exchanges over this interface, and the begin of TIME_WAIT after an orphaned FIN_WAIT2",
+            ),
             required: false,
         });
         attached.chain(failed).collect()

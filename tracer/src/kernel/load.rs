@@ -34,7 +34,10 @@ pub struct Options {
 pub struct Kernel {
     ebpf: Ebpf,
     pub hooks: Vec<Hook>,
+    /// `enum sk_rst_reason` of this kernel.
     pub reset_reasons: Vec<(u32, String)>,
+    #[cfg(feature = "ebpf-log")]
+    log: Option<super::log::KernelLog>,
 }
 
 impl Kernel {
@@ -67,9 +70,11 @@ impl Kernel {
     fn load(options: &Options, attach: bool) -> Result<Self> {
         raise_memlock_limit();
         let types = Types::of_running_kernel()?;
-        let btf = Btf::from_sys_fs().map_err(|error| anyhow!("the kernel's BTF does not parse: {}", say(&error)))?;
+        let btf = Btf::from_sys_fs()
+            .map_err(|error| anyhow!("the kernel's BTF does not parse: {}", say(&error)))?;
         let (fields, missing) = types.fields();
-        let needed = [fields.skc_family, fields.skc_dport, fields.skc_net, fields.inet_sport, fields.net_inum];
+        let needed =
+            [fields.skc_family, fields.skc_dport, fields.skc_net, fields.inet_sport, fields.net_inum];
         if needed.contains(&tracer_ebpf::MISSING) {
             bail!(
                 "the kernel's type information lacks what every connection needs: {}. This kernel is not supported; \
@@ -112,13 +117,30 @@ impl Kernel {
                 )
             })?;
         #[cfg(feature = "ebpf-log")]
-        start_log(&mut ebpf);
+        let log = super::log::KernelLog::start(&mut ebpf);
         super::tables::set_filters(&mut ebpf, &options.filter)?;
         let hooks = hooks::tracepoints(&mut ebpf, &types, &btf, attach);
-        let mut kernel = Self { ebpf, hooks, reset_reasons: types.enumerators("sk_rst_reason") };
-        kernel.classifier()?.load().map_err(|error| anyhow!("the kernel refused the classifier: {}", say(&error)))?;
+        let mut kernel = Self {
+            ebpf,
+            hooks,
+            reset_reasons: types.enumerators("sk_rst_reason"),
+            #[cfg(feature = "ebpf-log")]
+            log,
+        };
+        kernel
+            .classifier()?
+            .load()
+            .map_err(|error| anyhow!("the kernel refused the classifier: {}", say(&error)))?;
         snapshot::load(&mut kernel.ebpf, &btf);
         Ok(kernel)
+    }
+
+    /// Writes out what the kernel side logged; does nothing without the feature `ebpf-log`.
+    pub fn flush_log(&mut self) {
+        #[cfg(feature = "ebpf-log")]
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 
     /// The tc program.
@@ -162,15 +184,6 @@ impl Kernel {
     }
 }
 
-/// Kernel-side debug output, at the daemon's own stderr.
-#[cfg(feature = "ebpf-log")]
-fn start_log(ebpf: &mut Ebpf) {
-    match aya_log::EbpfLogger::init(ebpf) {
-        Ok(_) => {}
-        Err(error) => eprintln!("tracer: no kernel-side log: {error}"),
-    }
-}
-
 /// Before 5.11 maps count against RLIMIT_MEMLOCK; where the limit cannot be raised the load itself will say so.
 fn raise_memlock_limit() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -188,14 +201,22 @@ fn own_netns_cookie() -> u64 {
     use std::os::fd::AsRawFd;
     /// include/uapi/asm-generic/socket.h
     const SO_NETNS_COOKIE: libc::c_int = 71;
-    let Ok(socket) = std::net::UdpSocket::bind("127.0.0.1:0").or_else(|_| std::net::UdpSocket::bind("[::]:0")) else {
+    let Ok(socket) =
+        std::net::UdpSocket::bind("127.0.0.1:0").or_else(|_| std::net::UdpSocket::bind("[::]:0"))
+    else {
         return 0;
     };
     let mut cookie = 0u64;
     let mut len = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the buffer is 8 bytes, as `len` says.
     let result = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut len)
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
     };
     if result == 0 { cookie } else { 0 }
 }

@@ -1,8 +1,11 @@
 //! The kernel side from the daemon's view: what this kernel offers, load, attach, read, detach.
 
+mod btf;
 mod hooks;
 mod interfaces;
 mod load;
+#[cfg(feature = "ebpf-log")]
+mod log;
 mod privileges;
 mod processes;
 mod snapshot;

@@ -72,7 +72,8 @@ fn start_ticks(stat: &[u8]) -> Option<u64> {
 fn cgroup_path(text: &[u8]) -> Option<Vec<u8>> {
     let lines = || text.split(|byte| *byte == b'\n');
     let unified = lines().find_map(|line| line.strip_prefix(b"0::"));
-    let systemd = || lines().find_map(|line| line.splitn(3, |byte| *byte == b':').nth(2).filter(|_| is_systemd(line)));
+    let systemd =
+        || lines().find_map(|line| line.splitn(3, |byte| *byte == b':').nth(2).filter(|_| is_systemd(line)));
     unified.or_else(systemd).map(<[u8]>::to_vec)
 }
 
@@ -114,7 +115,10 @@ mod tests {
     #[test]
     fn control_group_of_either_version() {
         assert_eq!(cgroup_path(b"12:cpu:/x\n0::/a/b\n").as_deref(), Some(&b"/a/b"[..]));
-        assert_eq!(cgroup_path(b"12:cpu:/x\n1:name=systemd:/init.scope\n").as_deref(), Some(&b"/init.scope"[..]));
+        assert_eq!(
+            cgroup_path(b"12:cpu:/x\n1:name=systemd:/init.scope\n").as_deref(),
+            Some(&b"/init.scope"[..])
+        );
         assert_eq!(cgroup_path(b""), None);
     }
 

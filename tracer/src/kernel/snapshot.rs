@@ -15,7 +15,11 @@ use super::hooks::{Hook, say};
 /// Program, kind of iterator, what is lost without it. In the order in which they run.
 const PASSES: [(&str, &str, &str); 3] = [
     ("existing_sockets", "tcp", "connections older than the tracer"),
-    ("socket_owners", "task_file", "the process of connections older than the tracer, until they send or receive"),
+    (
+        "socket_owners",
+        "task_file",
+        "the process of connections older than the tracer, until they send or receive",
+    ),
     ("existing_report", "tcp", "connections older than the tracer, until they end"),
 ];
 
@@ -85,7 +89,9 @@ fn namespaces() -> BTreeMap<u64, File> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())))
+        .filter(|entry| {
+            entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        })
         .map(|entry| entry.path().join("ns/net"));
     let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.path());
     let own = std::iter::once(PathBuf::from("/proc/self/ns/net"));

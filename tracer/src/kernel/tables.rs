@@ -5,7 +5,10 @@ use std::borrow::Borrow;
 use anyhow::{Context, Result};
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, MapData, PerCpuArray, lpm_trie::{Key, LpmTrie}},
+    maps::{
+        HashMap, MapData, PerCpuArray,
+        lpm_trie::{Key, LpmTrie},
+    },
 };
 use ipnet::IpNet;
 use tracer_ebpf::{Conn, Flow, FlowKey, Mark, MarkKey, counter};
@@ -21,7 +24,8 @@ pub struct Tables {
 
 impl Tables {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
-        let mut map = |name: &str| ebpf.take_map(name).with_context(|| format!("the object lacks the map {name}"));
+        let mut map =
+            |name: &str| ebpf.take_map(name).with_context(|| format!("the object lacks the map {name}"));
         Ok(Self {
             counters: PerCpuArray::try_from(map("COUNTERS")?)?,
             unsent: HashMap::try_from(map("UNSENT")?)?,

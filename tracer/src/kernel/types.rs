@@ -1,12 +1,13 @@
 //! The running kernel's types, from its BTF: where structure members are and which tracepoints exist.
 
 use anyhow::{Context, Result};
-use btf_rs::{Btf, Type};
 use tracer_ebpf::{Fields, MISSING};
+
+use super::btf::Btf;
 
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// The kernel's BTF.
+/// The kernel's types.
 pub struct Types(Btf);
 
 /// Where a member is.
@@ -28,74 +29,21 @@ impl Types {
                  CONFIG_DEBUG_INFO_BTF=y (all current distribution kernels are), and mount /sys if this is a container"
             )
         })?;
-        Self::parse(&bytes)
+        Ok(Self(Btf::parse(bytes).with_context(|| format!("cannot use {VMLINUX}"))?))
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self> {
-        Ok(Self(Btf::from_bytes(bytes).context("the kernel's BTF does not parse")?))
-    }
-
-    /// Finds a member by name in a structure, anonymous members included.
+    /// Finds a member by name in a structure, anonymous members included. Bit-fields are not found: a load cannot be
+    /// one.
     pub fn member(&self, structure: &str, name: &str) -> Option<Member> {
-        self.0.resolve_types_by_name(structure).ok()?.into_iter().find_map(|found| match found {
-            Type::Struct(inner) => self.member_of(&inner, name, 0),
-            _ => None,
-        })
-    }
-
-    fn member_of(&self, of: &btf_rs::Struct, name: &str, base_bits: u32) -> Option<Member> {
-        for member in &of.members {
-            let bits = base_bits + member.bit_offset();
-            let member_name = self.0.resolve_name(member).unwrap_or_default();
-            if member_name == name {
-                let size_bytes = self.size_of(self.0.resolve_chained_type(member).ok()?)?;
-                return bits.is_multiple_of(8).then_some(Member { offset_bytes: bits / 8, size_bytes });
-            }
-            if member_name.is_empty()
-                && let Ok(Type::Struct(inner) | Type::Union(inner)) = self.0.resolve_chained_type(member)
-                && let Some(found) = self.member_of(&inner, name, bits)
-            {
-                return Some(found);
-            }
-        }
-        None
-    }
-
-    fn size_of(&self, of: Type) -> Option<usize> {
-        match of {
-            Type::Int(int) => Some(int.size()),
-            Type::Enum(of) => Some(of.size()),
-            Type::Struct(of) | Type::Union(of) => Some(of.size()),
-            Type::Ptr(_) => Some(8),
-            Type::Array(array) => {
-                let element = self.size_of(self.0.resolve_chained_type(&array).ok()?)?;
-                Some(element * array.len())
-            }
-            Type::Typedef(of) => self.size_of(self.0.resolve_chained_type(&of).ok()?),
-            Type::Volatile(of) | Type::Const(of) | Type::Restrict(of) => {
-                self.size_of(self.0.resolve_chained_type(&of).ok()?)
-            }
-            _ => None,
-        }
+        let found = self.0.member(structure, name)?;
+        let whole = found.offset_bits.is_multiple_of(8);
+        whole.then_some(Member { offset_bytes: found.offset_bits / 8, size_bytes: found.size_bytes })
     }
 
     /// Number of arguments of a tracepoint, `None` when the kernel does not have it. (`btf_trace_NAME` is a pointer to
     /// the probe's prototype, whose first parameter is the registration's own data.)
     pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
-        let typedef = self.0.resolve_types_by_name(&format!("btf_trace_{name}")).ok()?;
-        typedef.into_iter().find_map(|found| {
-            let Type::Typedef(typedef) = found else { return None };
-            let Type::Ptr(pointer) = self.0.resolve_chained_type(&typedef).ok()? else { return None };
-            let Type::FuncProto(proto) = self.0.resolve_chained_type(&pointer).ok()? else { return None };
-            proto.parameters.len().checked_sub(1)
-        })
-    }
-
-    /// Whether the kernel has a function of this name.
-    pub fn has_function(&self, name: &str) -> bool {
-        self.0
-            .resolve_types_by_name(name)
-            .is_ok_and(|types| types.iter().any(|found| matches!(found, Type::Func(_))))
+        self.0.typedef_parameters(&format!("btf_trace_{name}"))?.checked_sub(1)
     }
 
     /// Offsets of all members that the programs read. The second value names those the kernel lacks (or has in
@@ -135,7 +83,7 @@ impl Types {
             write_seq: at("tcp_sock", "write_seq", 4),
             rcv_nxt: at("tcp_sock", "rcv_nxt", 4),
             net_inum: {
-                let ns = at("net", "ns", self.structure_size("ns_common").unwrap_or(0));
+                let ns = at("net", "ns", self.0.structure_size("ns_common").unwrap_or(0));
                 let inum = at("ns_common", "inum", 4);
                 if ns == MISSING || inum == MISSING { MISSING } else { ns + inum }
             },
@@ -151,29 +99,9 @@ impl Types {
 
     /// Values and names of an enumeration, without the prefix that all names share; empty when the kernel lacks it.
     pub fn enumerators(&self, name: &str) -> Vec<(u32, String)> {
-        let types = self.0.resolve_types_by_name(name).unwrap_or_default();
-        let Some(found) = types.iter().find_map(|found| match found {
-            Type::Enum(found) => Some(found),
-            _ => None,
-        }) else {
-            return Vec::new();
-        };
         let prefix = format!("{}_", name.to_uppercase());
-        found
-            .members
-            .iter()
-            .filter_map(|member| {
-                let full = self.0.resolve_name(member).ok()?;
-                Some((member.val(), full.strip_prefix(&prefix).unwrap_or(&full).to_owned()))
-            })
-            .collect()
-    }
-
-    fn structure_size(&self, name: &str) -> Option<usize> {
-        self.0.resolve_types_by_name(name).ok()?.into_iter().find_map(|found| match found {
-            Type::Struct(of) => Some(of.size()),
-            _ => None,
-        })
+        let short = |full: String| full.strip_prefix(&prefix).map(str::to_owned).unwrap_or(full);
+        self.0.enumerators(name).into_iter().map(|(value, full)| (value, short(full))).collect()
     }
 }
 
@@ -186,7 +114,10 @@ mod tests {
     fn finds_members_of_the_running_kernel() {
         let types = Types::of_running_kernel().unwrap();
         assert_eq!(types.member("sock_common", "skc_daddr"), Some(Member { offset_bytes: 0, size_bytes: 4 }));
-        assert_eq!(types.member("sock_common", "skc_dport"), Some(Member { offset_bytes: 12, size_bytes: 2 }));
+        assert_eq!(
+            types.member("sock_common", "skc_dport"),
+            Some(Member { offset_bytes: 12, size_bytes: 2 })
+        );
         assert_eq!(types.member("sock_common", "skc_v6_daddr").unwrap().offset_bytes, 56);
         assert_eq!(types.member("sock_common", "no_such_member"), None);
         assert_eq!(types.tracepoint_arguments("inet_sock_set_state"), Some(3));

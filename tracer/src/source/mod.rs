@@ -1,23 +1,36 @@
 //! Where events come from. Every source yields the same [`Event`]s, in order.
 
 use tracer_ebpf::{
-    Conn, ConnRecord, Header, Owner, OwnerRecord, ProcessRecord, ResetRecord, RetransmitRecord, SegmentRecord,
-    StateRecord, TimeWaitRecord, kind,
+    Conn, ConnRecord, Header, Owner, OwnerRecord, ProcessRecord, ResetRecord, RetransmitRecord,
+    SegmentRecord, StateRecord, TimeWaitRecord, kind,
 };
 
 /// One thing that the kernel side reported. Times are CLOCK_MONOTONIC nanoseconds.
 #[derive(Debug)]
 pub enum Event<'a> {
-    Conn { milestone: u16, time_ns: u64, conn: Box<Conn> },
-    Owner { conn: u64, owner: Owner },
+    Conn {
+        milestone: u16,
+        time_ns: u64,
+        conn: Box<Conn>,
+    },
+    Owner {
+        conn: u64,
+        owner: Owner,
+    },
     /// A process is seen for the first time.
     Process(Owner),
-    Segment { record: SegmentRecord, data: &'a [u8] },
+    Segment {
+        record: SegmentRecord,
+        data: &'a [u8],
+    },
     State(StateRecord),
     Retransmit(RetransmitRecord),
     Reset(ResetRecord),
     /// An orphaned FIN_WAIT2 received the peer's FIN.
-    TimeWait { conn: u64, time_ns: u64 },
+    TimeWait {
+        conn: u64,
+        time_ns: u64,
+    },
 }
 
 /// A ring record that does not have the shape that its kind promises.

@@ -106,8 +106,13 @@ fn how(conn: &Conn) -> How {
     match i32::from(conn.error) {
         libc::ECONNREFUSED => return How::Refused,
         libc::ETIMEDOUT => return How::Timeout,
-        libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN | libc::ENETDOWN | libc::ENONET
-        | libc::ENOPROTOOPT | libc::EACCES => {
+        libc::EHOSTUNREACH
+        | libc::ENETUNREACH
+        | libc::EHOSTDOWN
+        | libc::ENETDOWN
+        | libc::ENONET
+        | libc::ENOPROTOOPT
+        | libc::EACCES => {
             return How::Unreachable;
         }
         libc::ECONNABORTED => return How::Aborted,
@@ -156,9 +161,21 @@ mod tests {
             (&[SYN_SENT, CLOSE], libc::EHOSTUNREACH, 0, None, How::Unreachable),
             (&[SYN_SENT, CLOSE], 0, 0, Some(Party::Local), How::Aborted),
             (&[SYN_SENT, ESTABLISHED, CLOSE], 0, rst_out, Some(Party::Local), How::RstSent),
-            (&[SYN_SENT, ESTABLISHED, CLOSE], libc::ECONNRESET, rst_in, Some(Party::Remote), How::RstReceived),
+            (
+                &[SYN_SENT, ESTABLISHED, CLOSE],
+                libc::ECONNRESET,
+                rst_in,
+                Some(Party::Remote),
+                How::RstReceived,
+            ),
             // The peer closed first and then answered with a reset.
-            (&[SYN_RECV, ESTABLISHED, CLOSE_WAIT, CLOSE], libc::EPIPE, rst_in, Some(Party::Remote), How::RstReceived),
+            (
+                &[SYN_RECV, ESTABLISHED, CLOSE_WAIT, CLOSE],
+                libc::EPIPE,
+                rst_in,
+                Some(Party::Remote),
+                How::RstReceived,
+            ),
         ];
         for (states, error, flags, by, how) in cases {
             let close = Close::of(&conn(states, error, flags));

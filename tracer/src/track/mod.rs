@@ -15,7 +15,10 @@ use std::{
 
 pub use close::{Close, How, Party};
 pub use timeline::{StateAt, name as state_name, reached};
-use tracer_ebpf::{Conn, FlowKey, Owner, ResetRecord, RetransmitRecord, StateRecord, conn_flag, milestone, owner_source, role};
+use tracer_ebpf::{
+    Conn, FlowKey, Owner, ResetRecord, RetransmitRecord, StateRecord, conn_flag, milestone, owner_source,
+    role,
+};
 
 use crate::{
     http,
@@ -324,7 +327,13 @@ impl Tracker {
     }
 
     /// Hands on what a flow's engine said: an exchange is told once for each local end.
-    fn say(&mut self, flow: u64, said: Vec<http::Output>, processes: &mut dyn Processes, out: &mut Vec<Output>) {
+    fn say(
+        &mut self,
+        flow: u64,
+        said: Vec<http::Output>,
+        processes: &mut dyn Processes,
+        out: &mut Vec<Output>,
+    ) {
         for output in said {
             match output {
                 http::Output::Skip { direction, mark } => out.push(Output::Mark { flow, direction, mark }),
