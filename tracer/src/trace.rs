@@ -9,7 +9,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval, interval_at},
 };
-use tracer_ebpf::{Conn, Mark};
+use tracer_ebpf::Mark;
 
 use crate::{
     cli::TraceArgs,
@@ -23,7 +23,7 @@ use crate::{
     source::{self, Event},
     start,
     stats::Stats,
-    track::{Output, Process, Tracker},
+    track::{Output, Tracker, Wanted},
 };
 
 /// How often the ring is read when nothing wakes us: what bounds the age of a line at low load.
@@ -168,7 +168,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
 }
 
 /// The process filters, for what the kernel side could not decide: it knows the owner of a client only.
-fn wanted(args: &TraceArgs) -> Box<dyn Fn(&Conn, Option<&Process>) -> bool> {
+fn wanted(args: &TraceArgs) -> Wanted {
     let filter = args.filter();
     if !filter.asks_for_process() {
         return Box::new(|_, _| true);

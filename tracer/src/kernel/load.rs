@@ -175,7 +175,7 @@ impl Kernel {
             .ebpf
             .programs()
             .filter_map(|(name, program)| {
-                let info = aya::programs::ProgramInfo::from(program.info().ok()?);
+                let info = program.info().ok()?;
                 Some((name.to_owned(), info.verified_instruction_count()?))
             })
             .collect();

@@ -87,8 +87,7 @@ fn container_id(cgroup: &[u8]) -> Option<String> {
     let is_id = |part: &&[u8]| part.len() == 64 && part.iter().all(u8::is_ascii_hexdigit);
     cgroup
         .split(|byte| !byte.is_ascii_alphanumeric())
-        .filter(is_id)
-        .next_back()
+        .rfind(is_id)
         .map(|id| String::from_utf8_lossy(id).into_owned())
 }
 

@@ -152,7 +152,8 @@ mod tests {
         use state::*;
         let rst_in = conn_flag::RST_RECEIVED;
         let rst_out = conn_flag::RST_SENT;
-        let cases: [(&[u8], i32, u16, Option<Party>, How); 10] = [
+        type Case<'a> = (&'a [u8], i32, u16, Option<Party>, How);
+        let cases: [Case<'_>; 10] = [
             (&[SYN_SENT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE], 0, 0, Some(Party::Local), How::Fin),
             (&[SYN_RECV, ESTABLISHED, CLOSE_WAIT, LAST_ACK, CLOSE], 0, 0, Some(Party::Remote), How::Fin),
             (&[SYN_SENT, ESTABLISHED, FIN_WAIT1, CLOSING, CLOSE], 0, 0, Some(Party::Both), How::Fin),

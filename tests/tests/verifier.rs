@@ -1,0 +1,50 @@
+//! Every program passes the running kernel's verifier, with a ceiling on the instructions that it looked at: a change
+//! that makes one blow up is noticed here, long before the kernel's limit of a million.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{process, tracer, wait};
+
+/// Instructions that a program may cost the verifier; some half above what it costs on 6.18.
+const CEILINGS: [(&str, u32); 13] = [
+    ("existing_report", 1_000),
+    ("existing_sockets", 5_000),
+    ("inet_sock_set_state", 15_000),
+    ("segments", 650_000),
+    ("sock_recv_length", 2_500),
+    ("sock_send_length", 2_500),
+    ("socket_owners", 1_000),
+    ("tcp_destroy_sock", 3_000),
+    ("tcp_receive_reset", 2_000),
+    ("tcp_retransmit_skb", 1_000),
+    ("tcp_retransmit_synack", 1_500),
+    ("tcp_send_reset", 5_000),
+    ("tcp_send_reset_reason", 5_000),
+];
+
+#[test]
+fn every_program_loads_at_a_bounded_cost() -> Result<()> {
+    let mut check = std::process::Command::new(tracer::binary()?);
+    let text = process::run(check.args(["check", "-v"]), wait::LIMIT)?;
+    ensure!(text.trim_end().ends_with("tracer can run"), "{text}");
+    let costs: BTreeMap<&str, u32> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(" instructions verified")?.split_once(": "))
+        .map(|(program, cost)| Ok((program, cost.parse()?)))
+        .collect::<Result<_>>()?;
+    let ceilings = BTreeMap::from(CEILINGS);
+    for (program, cost) in &costs {
+        let ceiling = ceilings.get(program).with_context(|| format!("{program} has no ceiling yet"))?;
+        ensure!(cost <= ceiling, "{program} cost the verifier {cost} instructions, more than {ceiling}");
+    }
+    // The two forms of tcp_send_reset exclude each other.
+    let loaded = ceilings.keys().filter(|program| costs.contains_key(*program)).count();
+    ensure!(
+        loaded == ceilings.len() - 1,
+        "of {} programs only {:?} were loaded",
+        ceilings.len() - 1,
+        costs.keys()
+    );
+    Ok(())
+}
