@@ -69,7 +69,13 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
         ring_bytes: args.ring_size,
         max_connections: args.max_connections,
     };
-    let mut kernel = Kernel::attach(&options)?;
+    let mut kernel = Kernel::attach(&options).map_err(|error| match kernel::lockdown() {
+        Some(mode) => error.context(format!(
+            "this kernel is locked down ({mode}, see kernel_lockdown(7)), which may be why: boot without \
+             lockdown=confidentiality"
+        )),
+        None => error,
+    })?;
     interfaces.refresh(kernel.classifier()?)?;
     if let Err(error) = kernel::drop_unneeded() {
         eprintln!("tracer: running on with all privileges: {error}");

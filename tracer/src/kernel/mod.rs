@@ -15,6 +15,6 @@ pub mod types;
 pub use hooks::Hook;
 pub use interfaces::{Interfaces, LinkChanges};
 pub use load::{Kernel, Options};
-pub use privileges::{drop_unneeded, missing_privileges};
+pub use privileges::{drop_unneeded, lockdown, missing_privileges};
 pub use processes::ProcProcesses;
 pub use tables::Tables;

@@ -28,6 +28,15 @@ pub fn missing_privileges() -> Vec<String> {
         .collect()
 }
 
+/// How the kernel is locked down (kernel_lockdown(7)): `integrity` or `confidentiality`; `None` when it is not, or does
+/// not say.
+pub fn lockdown() -> Option<String> {
+    let modes = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    let (_, rest) = modes.split_once('[')?;
+    let (mode, _) = rest.split_once(']')?;
+    (mode != "none").then(|| mode.to_owned())
+}
+
 /// Gives up every capability that a running tracer does not need. Where that fails the tracer runs on with what it
 /// has, and the error says so.
 ///

@@ -39,7 +39,11 @@ pub fn existing_sockets(ebpf: &mut Ebpf) -> Vec<Hook> {
         .into_iter()
         .map(|(program, kind, lost)| {
             let result = match kind {
-                "tcp" => namespaces.values().try_for_each(|namespace| in_namespace(ebpf, program, namespace)),
+                // One that cannot be entered does not keep us from the others.
+                "tcp" => namespaces
+                    .values()
+                    .map(|namespace| in_namespace(ebpf, program, namespace))
+                    .fold(Ok(()), |so_far, result| so_far.and(result)),
                 _ => iterator(ebpf, program).and_then(run),
             };
             Hook {
@@ -101,6 +105,8 @@ fn namespaces() -> BTreeMap<u64, File> {
         let Ok(inode) = fs::metadata(&path).map(|metadata| metadata.ino()) else { continue };
         if !found.contains_key(&inode)
             && let Ok(file) = File::open(&path)
+            && nix::sys::statfs::fstatfs(&file)
+                .is_ok_and(|of| of.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
         {
             found.insert(inode, file);
         }

@@ -27,7 +27,7 @@ enum Kind {
 
 /// An output file cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open {} for writing: {source}; give another file with --output", path.display())]
+#[error("cannot open {} for writing; give another file with --output", path.display())]
 pub struct OpenError {
     path: PathBuf,
     source: io::Error,
