@@ -5,7 +5,7 @@ use aya_ebpf::{helpers::bpf_get_socket_cookie, maps::lpm_trie::Key};
 use tracer_ebpf::{Conn, ConnRecord, MAX_STATES, Tuple, conn_flag, counter, kind, milestone, state};
 
 use crate::{
-    fields::TcpSock,
+    fields::{TcpSock, is_mapped},
     flows,
     globals::{COMMS, CONNS, HOSTS, PIDS, UNSENT, ZERO_CONN, config, count, next_id, port_named},
     ring,
@@ -124,10 +124,12 @@ pub fn wanted(tuple: &Tuple) -> bool {
         && (config!(filter_hosts) == 0 || host_named(tuple.local_addr) || host_named(tuple.remote_addr))
 }
 
-/// Whether `--host` covers an address.
+/// Whether `--host` covers an address. The trie's value is the prefix length: an IPv6 prefix that happens to cover the
+/// mapped form of IPv4 (`::/0`) does not mean IPv4.
 #[inline(always)]
 pub fn host_named(addr: [u8; 16]) -> bool {
-    HOSTS.get(&Key::new(128, addr)).is_some()
+    let Some(prefix_len) = HOSTS.get(Key::new(128, addr)) else { return false };
+    *prefix_len >= 96 || !is_mapped(addr)
 }
 
 /// Whether the process filters let a client socket of this owner through.

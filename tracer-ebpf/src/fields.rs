@@ -131,6 +131,13 @@ pub fn mapped(v4: u32) -> [u8; 16] {
 }
 
 #[inline(always)]
+pub fn is_mapped(addr: [u8; 16]) -> bool {
+    // SAFETY: 16 bytes either way.
+    let words: [u32; 4] = unsafe { core::mem::transmute(addr) };
+    words[0] == 0 && words[1] == 0 && words[2] == 0xffff_u32.to_be()
+}
+
+#[inline(always)]
 pub fn load<T: Copy>(base: *const u8, offset: u32) -> T {
     // SAFETY: the verifier checks the access against the kernel's BTF.
     unsafe { ptr::read(base.add(offset as usize).cast::<T>()) }

@@ -70,7 +70,10 @@ pub mod mode {
 }
 
 /// Bytes copied in one direction without a turn of direction or a mark from the daemon.
-pub const COPY_BUDGET: u32 = 64 * 1024;
+pub const COPY_BUDGET: u32 = 1024 * 1024;
+
+/// Bytes of it that may be used before the daemon is woken.
+pub const COPY_QUIETLY: u32 = 32 * 1024;
 
 /// One direction of a [`Flow`]. Offsets count payload bytes from `base_seq`.
 #[repr(C)]

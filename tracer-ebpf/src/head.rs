@@ -15,6 +15,8 @@ pub mod next {
     pub const MESSAGE: u32 = 1;
     /// Content of [`super::Found::length`] bytes, then the next message.
     pub const BODY: u32 = 2;
+    /// No message of HTTP/1 begins like this: not with a letter, nor with the empty line that RFC 9112 §2.2 allows.
+    pub const OTHER: u32 = 3;
 }
 
 /// What the search found; it and where it is. In memory, because the verifier follows the value of every register
@@ -113,6 +115,8 @@ pub extern "C" fn scan_head(size: u32, head_seen: u32) -> u32 {
         } else if status & 0xffff == word(b" 1\0\0\0\0\0\0") || head_seen != 0 {
             return next::UNKNOWN;
         }
+    } else if !(start as u8).is_ascii_alphabetic() && start as u8 != b'\r' && start as u8 != b'\n' {
+        return next::OTHER;
     } else if !(start as u8).is_ascii_uppercase() || start == word(b"CONNECT ") || start == word(b"PRI * HT")
     {
         return next::UNKNOWN;

@@ -8,8 +8,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use tracer_ebpf::{
-    COPY_BUDGET, Flow, FlowDir, FlowKey, Header, MarkKey, SegmentRecord, TimeWaitRecord, Tuple, counter,
-    kind, mode, state, tcp_flag,
+    COPY_BUDGET, COPY_QUIETLY, Flow, FlowDir, FlowKey, Header, MarkKey, SegmentRecord, TimeWaitRecord, Tuple,
+    counter, kind, mode, state, tcp_flag,
 };
 
 use crate::{
@@ -18,6 +18,12 @@ use crate::{
     head::{self, next},
     ring,
 };
+
+/// Chunks of the largest segment (64 KiB; BIG TCP's may be larger, and what is beyond counts as over the budget).
+const MAX_CHUNKS: u32 = 16;
+
+/// Bytes that the daemon needs to name a protocol that is not HTTP/1.
+const NAMING: u32 = 64;
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
@@ -418,7 +424,8 @@ fn wanted(dir: &mut FlowDir, flow: u64, index: usize, offset: u64, end: u64) -> 
         }
     }
     let rest = (end - from) as u32;
-    let copy = if rest > dir.budget { dir.budget } else { rest };
+    let most = if dir.budget < MAX_CHUNKS * CHUNK as u32 { dir.budget } else { MAX_CHUNKS * CHUNK as u32 };
+    let copy = if rest > most { most } else { rest };
     if copy < rest {
         count(counter::BYTES_OVER_BUDGET, u64::from(rest - copy));
     }
@@ -444,7 +451,7 @@ fn copy(
     let mut left = plan.copy;
     let mut data_offset = plan.from;
     let mut saw_head_request = false;
-    for chunk in 0..COPY_BUDGET / CHUNK as u32 {
+    for chunk in 0..MAX_CHUNKS {
         let mut size = if left > CHUNK as u32 { CHUNK as u32 } else { left };
         if !read_chunk(skb, scratch, at, size) {
             return None;
@@ -464,6 +471,12 @@ fn copy(
                     left = size;
                 }
                 next::BODY | next::MESSAGE => {}
+                // The stream's first bytes tell: enough to name the protocol.
+                next::OTHER if data_offset == 0 && scratch.record.from_start != 0 => {
+                    dir.mode = mode::IGNORE;
+                    size = if size > NAMING { NAMING } else { size };
+                    left = size;
+                }
                 _ => dir.mode = mode::FEEDBACK,
             }
         }
@@ -477,7 +490,7 @@ fn copy(
         record.flags = if done { flags } else { flags & !(tcp_flag::FIN | tcp_flag::RST) };
         dir.budget = dir.budget.saturating_sub(size);
         // The framing depends on the daemon: let it catch up before the budget is gone.
-        let flags = if dir.mode == mode::FEEDBACK && dir.budget < COPY_BUDGET / 2 {
+        let flags = if dir.mode == mode::FEEDBACK && dir.budget < COPY_BUDGET - COPY_QUIETLY {
             ring::WAKE_NOW
         } else {
             ring::wake_flags()

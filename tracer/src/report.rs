@@ -41,8 +41,9 @@ pub struct Report<'a> {
     /// `enum sk_rst_reason` of this kernel.
     pub reset_reasons: &'a [(u32, String)],
     pub lines: Lines,
-    /// `conn` and `http` lines so far.
+    /// `conn` and `http` lines so far, and how many there may be.
     pub written: u64,
+    pub limit: u64,
 }
 
 impl Report<'_> {
@@ -50,6 +51,7 @@ impl Report<'_> {
     /// describe something still going on.
     pub fn output(&mut self, output: &Output, now_ns: u64) {
         match output {
+            Output::Connection(_) | Output::Exchange { .. } if self.is_full() => {}
             Output::Connection(connection) => {
                 self.connection(connection, now_ns);
                 self.written += 1;
@@ -63,6 +65,11 @@ impl Report<'_> {
             Output::Reset(event) => self.reset(event),
             Output::Mark { .. } | Output::Forget { .. } => {}
         }
+    }
+
+    /// Whether the last `conn` or `http` line that was asked for is written.
+    pub fn is_full(&self) -> bool {
+        self.written >= self.limit
     }
 
     fn connection(&mut self, connection: &Connection, now_ns: u64) {

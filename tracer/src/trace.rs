@@ -100,8 +100,15 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
     let reset_reasons = std::mem::take(&mut kernel.reset_reasons);
     let mut hooks = kernel.hooks.clone();
     hooks.extend(interfaces.hooks());
-    let mut report =
-        Report { clock: start::clock(), headers: &headers, reset_reasons: &reset_reasons, lines, written: 0 };
+    let limit = args.count.map_or(u64::MAX, std::num::NonZeroU64::get);
+    let mut report = Report {
+        clock: start::clock(),
+        headers: &headers,
+        reset_reasons: &reset_reasons,
+        lines,
+        written: 0,
+        limit,
+    };
     start::write(&mut report, &hooks, interfaces.names(), &options);
     start::tell(&hooks, args.verbose);
 
@@ -151,7 +158,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
                 tokio::task::yield_now().await;
             },
         }
-        if args.count.is_some_and(|count| report.written >= count.get()) {
+        if report.is_full() {
             break None;
         }
     };

@@ -36,7 +36,7 @@ pub struct Summary {
     pub responses: u64,
     /// Requests that were not the first.
     pub reused: u64,
-    /// Longest silence before a request, in nanoseconds.
+    /// Longest silence between two exchanges, in nanoseconds.
     pub idle_max_ns: Option<u64>,
     /// When the last exchange ended, in nanoseconds of the caller's clock; what follows is idle time too.
     pub last_end_ns: Option<u64>,

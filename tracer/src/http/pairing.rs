@@ -123,7 +123,9 @@ impl Flow {
         if let (false, Some(first_ns), Some(since)) = (self.is_running(), first_ns, since) {
             let idle_ns = first_ns.saturating_sub(since);
             running.exchange.idle_before_ns = Some(idle_ns);
-            self.summary.idle_max_ns = self.summary.idle_max_ns.max(Some(idle_ns));
+            if self.last_seq > 1 {
+                self.summary.idle_max_ns = self.summary.idle_max_ns.max(Some(idle_ns));
+            }
         }
         self.summary.reused += u64::from(self.last_seq > 1);
         self.queue.push_back(running);

@@ -75,7 +75,9 @@ pub(super) fn set_filters(ebpf: &mut Ebpf, filter: &Filter) -> Result<()> {
             IpNet::V4(net) => (net.addr().to_ipv6_mapped(), 96 + u32::from(net.prefix_len())),
             IpNet::V6(net) => (net.addr(), u32::from(net.prefix_len())),
         };
-        hosts.insert(&Key::new(bits, addr.octets()), 1, 0).with_context(|| format!("--host {net}"))?;
+        hosts
+            .insert(&Key::new(bits, addr.octets()), bits as u8, 0)
+            .with_context(|| format!("--host {net}"))?;
     }
     let pids = ebpf.map_mut("PIDS").context("the object lacks the map PIDS")?;
     fill(pids, filter.pids.iter().copied()).context("--pid")?;

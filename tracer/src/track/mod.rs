@@ -6,6 +6,7 @@
 mod close;
 mod flows;
 mod listeners;
+mod peers;
 mod timeline;
 
 use std::{
@@ -23,7 +24,7 @@ use tracer_ebpf::{
 use crate::{
     http,
     source::Event,
-    track::{flows::Flows, listeners::Listeners},
+    track::{flows::Flows, listeners::Listeners, peers::Peers},
 };
 
 /// How long an orphaned FIN_WAIT2 can last: `TCP_TIMEWAIT_LEN` (include/net/tcp.h), the bound on the mini-socket's
@@ -127,6 +128,7 @@ pub struct Tracker {
     /// Connections in orphaned FIN_WAIT2, by when that ends at the latest.
     awaiting_fin: HashMap<u64, Box<Connection>>,
     awaiting_until: BTreeMap<(u64, u64), ()>,
+    peers: Peers,
     losses: Losses,
     sweep_at_ns: u64,
 }
@@ -141,6 +143,7 @@ impl Tracker {
             listeners: Listeners::default(),
             awaiting_fin: HashMap::new(),
             awaiting_until: BTreeMap::new(),
+            peers: Peers::default(),
             losses: Losses::default(),
             sweep_at_ns: 0,
         }
@@ -241,6 +244,7 @@ impl Tracker {
         }
         self.settle_role(&mut conn);
         self.flows.join(&conn);
+        self.peers.add(&conn);
         self.connections.insert(conn.id, conn);
     }
 
@@ -249,6 +253,7 @@ impl Tracker {
             // Never established, or the record of that was lost.
             self.settle_role(&mut conn);
             self.flows.join(&conn);
+            self.peers.add(&conn);
         } else if conn.role == role::UNKNOWN {
             self.settle_role(&mut conn);
         }
@@ -261,6 +266,7 @@ impl Tracker {
         self.connections.remove(&conn.id);
         let mut connection = self.describe(conn, processes);
         self.flows.leave(&conn);
+        self.peers.remove(&conn);
         if !(self.wanted)(&connection.conn, connection.process.as_ref()) {
             return;
         }
@@ -302,7 +308,7 @@ impl Tracker {
     fn describe(&self, conn: Conn, processes: &mut dyn Processes) -> Connection {
         let (http, protocol) = self.flows.summary(&conn);
         Connection {
-            peer: self.flows.peer(&conn),
+            peer: self.flows.peer(&conn).or_else(|| self.peers.of(&conn)),
             process: self.process(&conn, processes),
             states: timeline::of(&conn),
             close: None,

@@ -163,7 +163,8 @@ fn the_beginning_of_an_unfinished_line_is_taken_back() {
 
 #[test]
 fn a_file_that_cannot_be_opened_says_which_and_why() {
-    let error = Target::append(Path::new("/nonexistent/x")).unwrap_err().to_string();
+    let error =
+        format!("{:#}", anyhow::Error::from(Target::append(Path::new("/nonexistent/x")).unwrap_err()));
     assert!(error.contains("/nonexistent/x") && error.contains("No such file"), "{error}");
 }
 
