@@ -143,7 +143,10 @@ impl Seen {
             let text = || format!("{transfer:?} {http:?}");
             ensure!(http.count("/response/status") == Some(transfer.status), text());
             ensure!(http.count("/response/body_bytes") == Some(transfer.download), text());
-            ensure!(http.count("/request/body_bytes") == Some(transfer.upload), text());
+            // curl counts the framing of the chunks that it sends.
+            if http.text("/request/framing") != "chunked" {
+                ensure!(http.count("/request/body_bytes") == Some(transfer.upload), text());
+            }
             if http.at("/informational").as_array().is_none_or(Vec::is_empty) {
                 ensure!(http.count("/response/header_bytes") == Some(transfer.header), text());
             }
@@ -170,6 +173,7 @@ fn framings(http: &Record) -> [&str; 2] {
 fn every_framing_as_nginx_logs_it() -> Result<()> {
     let bench = Bench::start()?;
     let input = bench.nginx.files().join("text.txt");
+    let input_bytes = fs::metadata(&input)?.len();
     let post = ["-d", "name=value&other=more"];
     let upload = ["-T", "-"];
     let curls = [
@@ -207,6 +211,7 @@ fn every_framing_as_nginx_logs_it() -> Result<()> {
         http.count("/response/body_bytes").is_some_and(|bytes| bytes > 1000)
     })?;
     uploaded.check("chunked request", |http| framings(http)[0] == "chunked")?;
+    uploaded.check("its body", |http| http.count("/request/body_bytes") == Some(input_bytes))?;
     old.check("HTTP/1.0", |http| {
         http.text("/request/version") == "1.0" && !http.is_true("/keep_alive/request")
     })?;
