@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use tests::{process, tracer, wait};
 
 /// Instructions that a program may cost the verifier; some half above what it costs on 6.18.
-const CEILINGS: [(&str, u32); 13] = [
+const CEILINGS: [(&str, u32); 16] = [
     ("existing_report", 1_000),
-    ("existing_sockets", 5_000),
+    ("existing_sockets", 7_000),
     ("inet_sock_set_state", 15_000),
     ("segments", 650_000),
     ("sock_recv_length", 2_500),
@@ -19,8 +19,11 @@ const CEILINGS: [(&str, u32); 13] = [
     ("tcp_receive_reset", 2_000),
     ("tcp_retransmit_skb", 1_000),
     ("tcp_retransmit_synack", 1_500),
-    ("tcp_send_reset", 5_000),
-    ("tcp_send_reset_reason", 5_000),
+    ("tcp_send_reset", 9_000),
+    ("tcp_send_reset_reason", 9_000),
+    ("timer_cancel", 2_000),
+    ("timer_expire_entry", 2_000),
+    ("timer_start", 2_000),
 ];
 
 #[test]

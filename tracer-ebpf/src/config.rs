@@ -47,6 +47,18 @@ pub struct Fields {
     pub task_comm: u32,
     // struct socket
     pub socket_sk: u32,
+    // struct inet_timewait_sock, whose first member is the sock_common too
+    pub skc_cookie: u32,
+    pub skc_refcnt: u32,
+    pub tw_timer: u32,
+    pub tw_substate: u32,
+    // struct timer_list
+    pub timer_function: u32,
+    // struct sk_buff, struct net_device, struct tcp_skb_cb
+    pub skb_dev: u32,
+    pub dev_net: u32,
+    /// `sk_buff.cb` and `tcp_skb_cb.tcp_gso_segs` in it.
+    pub skb_gso_segs: u32,
 }
 
 impl Fields {
@@ -82,6 +94,14 @@ impl Fields {
         task_tgid: MISSING,
         task_comm: MISSING,
         socket_sk: MISSING,
+        skc_cookie: MISSING,
+        skc_refcnt: MISSING,
+        tw_timer: MISSING,
+        tw_substate: MISSING,
+        timer_function: MISSING,
+        skb_dev: MISSING,
+        dev_net: MISSING,
+        skb_gso_segs: MISSING,
     };
 }
 
@@ -102,9 +122,11 @@ pub struct Config {
     pub filter_pids: u32,
     /// `COMMS` restricts client sockets (1).
     pub filter_comms: u32,
-    pub pad: u32,
-    /// Cookie of the network namespace that the classifiers are attached in.
+    /// Inode and cookie of our own network namespace, in which the classifiers are attached.
+    pub netns: u32,
     pub netns_cookie: u64,
+    /// Address of `tw_timer_handler`, by which a TIME_WAIT's timer is recognised; 0 when it is not known.
+    pub tw_timer_handler: u64,
     /// Unread bytes in the ring at which the daemon is woken.
     pub wake_bytes: u64,
     /// `bpf_ktime_get_ns` before load: ids count from here.
@@ -122,4 +144,4 @@ pub struct HostKey {
     pub addr: [u8; 16],
 }
 
-contract!(Fields = 120, Config = 56, HostKey = 20);
+contract!(Fields = 152, Config = 64, HostKey = 20);

@@ -57,10 +57,12 @@ pub mod conn_flag {
     pub const CLOSE_PENDING: u16 = 1 << 6;
     /// The `CLOSED` record is out.
     pub const CLOSE_REPORTED: u16 = 1 << 7;
-    /// The filters let it through (decided when the tuple is complete).
-    pub const WANTED: u16 = 1 << 8;
     /// The timeline had more changes than room.
     pub const STATES_CUT: u16 = 1 << 9;
+    /// It should have gone to TIME_WAIT, but the kernel had no room (`tcp_max_tw_buckets`).
+    pub const TIME_WAIT_OVERFLOW: u16 = 1 << 10;
+    /// The classifier saw its segments, so what is counted from them is known.
+    pub const SEGMENTS_SEEN: u16 = 1 << 11;
 }
 
 /// Both ends as one local socket sees them.
@@ -93,6 +95,9 @@ pub struct Owner {
 
 /// Room in the timeline. The longest regular life has 7 changes.
 pub const MAX_STATES: usize = 10;
+
+/// SYN retransmissions whose time is kept; `tcp_syn_retries` is 6 by default.
+pub const MAX_SYN_TIMES: usize = 8;
 
 /// One connection: identity, timeline, totals.
 #[repr(C)]
@@ -142,6 +147,13 @@ pub struct Conn {
     /// `AF_INET` (2) or `AF_INET6` (10).
     pub family: u8,
     pub states_len: u32,
+    /// Keep-alive probes (RFC 9293 §3.8.4) and episodes of a closed window, from the segments of either direction.
+    pub probes_sent: u32,
+    pub probes_received: u32,
+    pub zero_windows_sent: u32,
+    pub zero_windows_received: u32,
+    /// When the first SYN retransmissions were sent, µs since opened.
+    pub syn_at_us: [u32; MAX_SYN_TIMES],
     /// `(ns since opened) << 8 | state`.
     pub states: [u64; MAX_STATES],
 }
@@ -175,8 +187,37 @@ impl Conn {
         role: 0,
         family: 0,
         states_len: 0,
+        probes_sent: 0,
+        probes_received: 0,
+        zero_windows_sent: 0,
+        zero_windows_received: 0,
+        syn_at_us: [0; MAX_SYN_TIMES],
         states: [0; MAX_STATES],
     };
 }
 
-contract!(Tuple = 40, Owner = 40, Conn = 280);
+/// A TIME_WAIT (or orphaned FIN_WAIT2) mini-socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TimeWait {
+    /// [`Conn::id`] of the socket that it took over from; 0 when that is not known.
+    pub conn: u64,
+    /// Socket cookie, which the mini-socket inherits.
+    pub cookie: u64,
+    /// Its address.
+    pub tw: u64,
+    /// 0: before the tracer.
+    pub began_ns: u64,
+    /// When its timer was taken down; 0 while it runs. Either it is armed again at once, or this is the end.
+    pub cancelled_ns: u64,
+    /// When `hint` was seen.
+    pub hint_ns: u64,
+    /// [`crate::tcp_flag`] SYN or RST of a segment that arrived for it.
+    pub hint: u8,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u8,
+    pub pad: [u8; 6],
+}
+
+contract!(TimeWait = 56);
+contract!(Tuple = 40, Owner = 40, Conn = 328);

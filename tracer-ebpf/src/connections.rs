@@ -157,9 +157,9 @@ pub fn reset_follows(tp: TcpSock, conn: &Conn) -> bool {
     }
 }
 
-/// Whether a change to CLOSE made a mini-socket (`tcp_time_wait`).
+/// Whether a change to CLOSE is one that makes a mini-socket (`tcp_time_wait`).
 #[inline(always)]
-pub fn became_mini_socket(conn: &Conn) -> bool {
+pub fn becomes_mini_socket(conn: &Conn) -> bool {
     conn.error == 0
         && conn.flags & (conn_flag::RST_RECEIVED | conn_flag::RST_SENT) == 0
         && (conn.old_state == state::FIN_WAIT2 || conn.old_state == state::CLOSING)

@@ -74,6 +74,12 @@ impl TcpSock {
         self.read(field!(total_retrans), 0)
     }
 
+    /// `inet_sport`: stays when `skc_num` is cleared at the end.
+    #[inline(always)]
+    pub fn local_port(self) -> u16 {
+        u16::from_be(self.read(field!(inet_sport), 0))
+    }
+
     /// (inode, cookie) of the socket's network namespace.
     #[inline(always)]
     pub fn netns(self) -> (u32, u64) {
@@ -85,9 +91,8 @@ impl TcpSock {
     /// Fills in both ends. The local port is `inet_sport`: `skc_num` is 0 for an auto-bound socket at its end.
     #[inline(always)]
     pub fn tuple(self, tuple: &mut Tuple) {
-        let sport: u16 = load(self.0, field!(inet_sport));
         let dport: u16 = load(self.0, field!(skc_dport));
-        tuple.local_port = u16::from_be(sport);
+        tuple.local_port = self.local_port();
         tuple.remote_port = u16::from_be(dport);
         if self.family() == AF_INET6 {
             tuple.local_addr = self.address(field!(skc_v6_rcv_saddr));

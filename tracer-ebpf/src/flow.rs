@@ -98,6 +98,12 @@ pub struct FlowDir {
     /// Bytes before `next` are missing (loss or reordering on the path).
     pub hole: u8,
     pub fin: u8,
+    /// Keep-alive probes: segments without payload at `next - 1`.
+    pub probes: u32,
+    /// Times that the sender closed its window.
+    pub zero_windows: u32,
+    pub window_closed: u8,
+    pub pad: [u8; 7],
 }
 
 /// One connection's segments.
@@ -117,6 +123,9 @@ pub struct Flow {
     pub from_start: u8,
     /// Answers outstanding to HEAD requests make Content-Length meaningless: the daemon frames.
     pub head_seen: u8,
+    /// The classifier saw a segment of it.
+    pub seen: u8,
+    pub pad: [u8; 7],
     pub dirs: [FlowDir; 2],
 }
 
@@ -132,6 +141,10 @@ impl Flow {
         known: 0,
         hole: 0,
         fin: 0,
+        probes: 0,
+        zero_windows: 0,
+        window_closed: 0,
+        pad: [0; 7],
     };
     pub const ZERO: Self = Self {
         id: 0,
@@ -141,6 +154,8 @@ impl Flow {
         fin_dir: 0,
         from_start: 0,
         head_seen: 0,
+        seen: 0,
+        pad: [0; 7],
         dirs: [Self::ZERO_DIR; 2],
     };
 }
@@ -163,4 +178,4 @@ pub struct Mark {
     pub head: u64,
 }
 
-contract!(FlowKey = 48, FlowDir = 40, Flow = 104, MarkKey = 16, Mark = 16);
+contract!(FlowKey = 48, FlowDir = 56, Flow = 144, MarkKey = 16, Mark = 16);

@@ -1,7 +1,7 @@
 //! The flow table: made when a connection is established (or by its first payload), shared by both ends on
 //! loopback, gone with the last of them.
 
-use tracer_ebpf::{COPY_BUDGET, Conn, Flow, FlowDir, FlowKey, counter};
+use tracer_ebpf::{COPY_BUDGET, Conn, Flow, FlowDir, FlowKey, conn_flag, counter};
 
 use crate::globals::{FLOWS, ZERO_FLOW, count, next_id};
 
@@ -101,6 +101,12 @@ pub fn leave(conn: &mut Conn, await_fin: bool) {
         return;
     }
     conn.lost += flow.dirs[0].lost + flow.dirs[1].lost;
+    if flow.seen != 0 {
+        conn.flags |= conn_flag::SEGMENTS_SEEN;
+    }
+    let (ours, theirs) = split(flow, local);
+    (conn.probes_sent, conn.probes_received) = (ours.probes, theirs.probes);
+    (conn.zero_windows_sent, conn.zero_windows_received) = (ours.zero_windows, theirs.zero_windows);
     flow.ends = flow.ends.saturating_sub(1);
     if await_fin {
         flow.fin_awaited_by = conn.id;

@@ -12,7 +12,8 @@ use aya_ebpf::{
     maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_ebpf::{
-    Config, Conn, Fields, Flow, FlowKey, Mark, MarkKey, Owner, PORT_WORDS, SegmentRecord, counter,
+    Config, Conn, Fields, Flow, FlowKey, Mark, MarkKey, Owner, PORT_WORDS, SegmentRecord, TimeWait, Tuple,
+    counter,
 };
 
 #[unsafe(no_mangle)]
@@ -26,8 +27,9 @@ static CONFIG: Config = Config {
     filter_hosts: 0,
     filter_pids: 0,
     filter_comms: 0,
-    pad: 0,
+    netns: 0,
     netns_cookie: 0,
+    tw_timer_handler: 0,
     wake_bytes: 0,
     start_ns: 0,
 };
@@ -96,6 +98,14 @@ pub static MARKS: LruHashMap<MarkKey, Mark> = LruHashMap::with_max_entries(65536
 #[map]
 pub static PROCESSES: LruHashMap<u32, Owner> = LruHashMap::with_max_entries(16384, 0);
 
+/// TIME_WAIT mini-sockets by the ends as the local one sees them.
+#[map]
+pub static TIME_WAITS: HashMap<Tuple, TimeWait> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// The socket that a task last called `connect` on, by its pid and tgid.
+#[map]
+pub static CONNECTING: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
+
 #[map]
 pub static HOSTS: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
 #[map]
@@ -133,6 +143,14 @@ pub fn count(index: u32, by: u64) {
     if let Some(value) = COUNTERS.get_ptr_mut(index) {
         // SAFETY: aligned, and only ever added to atomically: a softirq may interrupt a task's program here.
         unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, by) };
+    }
+}
+
+/// Adds to a counter that is kept beside the kernel's own, so for our network namespace only.
+#[inline(always)]
+pub fn count_own(netns: u32, index: u32, by: u64) {
+    if netns == config!(netns) {
+        count(index, by);
     }
 }
 

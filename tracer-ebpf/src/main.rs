@@ -17,6 +17,7 @@ mod ring;
 mod segment;
 mod snapshot;
 mod state;
+mod timewait;
 
 #[cfg(not(test))]
 #[panic_handler]

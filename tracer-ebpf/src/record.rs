@@ -18,7 +18,7 @@ pub mod kind {
     pub const RETRANSMIT: u16 = 6;
     /// [`super::ResetRecord`].
     pub const RESET: u16 = 7;
-    /// [`super::TimeWaitRecord`]: an orphaned FIN_WAIT2 received the peer's FIN.
+    /// [`super::TimeWaitRecord`]: something happened to a mini-socket.
     pub const TIME_WAIT: u16 = 8;
     /// Number of kinds, 0 included.
     pub const COUNT: usize = 9;
@@ -150,11 +150,48 @@ pub struct ResetRecord {
     pub pad: [u8; 2],
 }
 
+/// Values of [`TimeWaitRecord`]'s `header.detail`.
+pub mod time_wait {
+    /// An orphaned FIN_WAIT2 received the peer's FIN, as the classifier saw it.
+    pub const FIN_ARRIVED: u16 = 1;
+    /// The timer ran out.
+    pub const EXPIRED: u16 = 2;
+    /// The timer was taken down: the end, unless `REARMED` follows at once.
+    pub const CANCELLED: u16 = 3;
+    /// The timer started anew, and so did the time.
+    pub const REARMED: u16 = 4;
+}
+
+/// Values of [`TimeWaitRecord::cause`].
+pub mod end_cause {
+    pub const UNKNOWN: u8 = 0;
+    /// A connecting socket took the ends over (`tcp_twsk_unique`, `net.ipv4.tcp_tw_reuse`).
+    pub const REUSED_BY_CONNECT: u8 = 1;
+    /// A SYN arrived that a new connection can begin with (RFC 6191).
+    pub const REUSED_BY_SYN: u8 = 2;
+    /// An RST arrived (RFC 1337 and `net.ipv4.tcp_rfc1337`).
+    pub const RESET: u8 = 3;
+    /// A kernel worker took it down with its namespace.
+    pub const NAMESPACE_EXIT: u8 = 4;
+    /// None of these, in a namespace whose segments we see.
+    pub const KILLED: u8 = 5;
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct TimeWaitRecord {
     pub header: Header,
+    /// [`Conn::id`], 0 when it is not known.
     pub conn: u64,
+    /// When the mini-socket was made; 0: before the tracer.
+    pub began_ns: u64,
+    pub tuple: Tuple,
+    /// `tw_substate`: 5 FIN_WAIT2, 6 TIME_WAIT.
+    pub substate: u8,
+    /// One of [`end_cause`].
+    pub cause: u8,
+    pub family: u8,
+    pub pad: [u8; 5],
 }
 
 /// Index into the per-CPU `COUNTERS`.
@@ -178,24 +215,36 @@ pub mod counter {
     pub const CONNS_CLOSED: u32 = NEXT + 7;
     pub const FLOWS_OPENED: u32 = NEXT + 8;
     pub const FLOWS_CLOSED: u32 = NEXT + 9;
-    pub const ACTIVE_OPENS: u32 = NEXT + 10;
-    pub const PASSIVE_OPENS: u32 = NEXT + 11;
-    pub const RETRANSMITS: u32 = NEXT + 12;
-    pub const SYNACK_RETRANSMITS: u32 = NEXT + 13;
-    pub const RESETS_SENT: u32 = NEXT + 14;
     /// `CLOSED` records that found neither ring nor `UNSENT` with room.
-    pub const CONNS_LOST: u32 = NEXT + 15;
-    pub const COUNT: u32 = NEXT + 16;
+    pub const CONNS_LOST: u32 = NEXT + 10;
+    /// TIME_WAIT mini-sockets that did not fit.
+    pub const TIME_WAITS_FULL: u32 = NEXT + 11;
+    /// Mini-sockets begun and ended, and found at start, in all namespaces.
+    pub const TIME_WAITS_BEGUN: u32 = NEXT + 12;
+    pub const TIME_WAITS_ENDED: u32 = NEXT + 13;
+    pub const TIME_WAITS_FOUND: u32 = NEXT + 14;
+    /// The kernel's counters of our network namespace, as we see them (RFC 4022 names).
+    pub const ACTIVE_OPENS: u32 = NEXT + 15;
+    pub const PASSIVE_OPENS: u32 = NEXT + 16;
+    pub const ATTEMPT_FAILS: u32 = NEXT + 17;
+    pub const ESTAB_RESETS: u32 = NEXT + 18;
+    pub const OUT_RSTS: u32 = NEXT + 19;
+    pub const RETRANS_SEGS: u32 = NEXT + 20;
+    pub const OWN_TIME_WAITS_BEGUN: u32 = NEXT + 21;
+    pub const OWN_TIME_WAITS_ENDED: u32 = NEXT + 22;
+    pub const OWN_TIME_WAITS_FOUND: u32 = NEXT + 23;
+    pub const OWN_TIME_WAITS_RECYCLED: u32 = NEXT + 24;
+    pub const COUNT: u32 = NEXT + 25;
 }
 
 contract!(
     Header = 16,
-    ConnRecord = 296,
+    ConnRecord = 344,
     OwnerRecord = 64,
     ProcessRecord = 56,
     SegmentRecord = 128,
     StateRecord = 72,
     RetransmitRecord = 72,
     ResetRecord = 72,
-    TimeWaitRecord = 24,
+    TimeWaitRecord = 80,
 );

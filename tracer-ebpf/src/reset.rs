@@ -1,11 +1,12 @@
 //! `tcp:tcp_send_reset` (with the kernel's reason from 6.11 on) and `tcp:tcp_receive_reset`.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_ebpf::{Conn, ResetRecord, conn_flag, counter, kind};
+use tracer_ebpf::{Conn, MISSING, ResetRecord, conn_flag, counter, kind};
 
 use crate::{
     connections,
-    globals::{CONNS, config, count, now},
+    fields::{load, probe},
+    globals::{CONNS, config, count_own, field, now},
     ring,
 };
 
@@ -15,19 +16,19 @@ const NO_REASON: u32 = u32::MAX;
 /// Up to 6.10: (sk, skb).
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
-    sent(ctx.arg(0), NO_REASON)
+    sent(ctx.arg(0), ctx.arg(1), NO_REASON)
 }
 
 /// From 6.11 on: (sk, skb, reason).
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn tcp_send_reset_reason(ctx: BtfTracePointContext) -> i32 {
-    sent(ctx.arg(0), ctx.arg(2))
+    sent(ctx.arg(0), ctx.arg(1), ctx.arg(2))
 }
 
 /// `sk` is null, or a listener or mini-socket, when the reset answers a segment that fits no connection.
 #[inline(always)]
-fn sent(sk: *const u8, reason: u32) -> i32 {
-    count(counter::RESETS_SENT, 1);
+fn sent(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
+    count_own(namespace(sk, skb), counter::OUT_RSTS, 1);
     let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
     // SAFETY: a live map value.
     let conn = unsafe { &mut *conn };
@@ -43,6 +44,21 @@ fn sent(sk: *const u8, reason: u32) -> i32 {
         connections::finish(sk, conn, now());
     }
     0
+}
+
+/// The network namespace (inode) that a reset is sent in: the socket's, or without one that of the device that the
+/// segment came in on. 0 when neither tells.
+#[inline(always)]
+fn namespace(sk: *const u8, skb: *const u8) -> u32 {
+    let net: u64 = if !sk.is_null() {
+        load(sk, field!(skc_net))
+    } else if !skb.is_null() && field!(skb_dev) != MISSING && field!(dev_net) != MISSING {
+        let dev: u64 = load(skb, field!(skb_dev));
+        probe(dev as *const u8, field!(dev_net)).unwrap_or(0)
+    } else {
+        0
+    };
+    probe(net as *const u8, field!(net_inum)).unwrap_or(0)
 }
 
 #[btf_tracepoint(function = "tcp_receive_reset")]

@@ -1,12 +1,12 @@
 //! `tcp:tcp_retransmit_skb` and `tcp:tcp_retransmit_synack`.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_ebpf::{RetransmitRecord, Tuple, counter, kind, state};
+use tracer_ebpf::{MAX_SYN_TIMES, MISSING, RetransmitRecord, Tuple, counter, kind, state};
 
 use crate::{
     connections,
     fields::{AF_INET6, TcpSock, load, mapped},
-    globals::{CONNS, config, count, field, now},
+    globals::{CONNS, config, count_own, field, now},
     ring,
 };
 
@@ -14,11 +14,16 @@ use crate::{
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
-    count(counter::RETRANSMITS, 1);
+    let skb: *const u8 = ctx.arg(1);
+    count_segments(sk, skb);
     let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
     // SAFETY: a live map value.
     let conn = unsafe { &mut *conn };
     if conn.state == state::SYN_SENT {
+        let at = conn.syn_retrans as usize;
+        if at < MAX_SYN_TIMES {
+            conn.syn_at_us[at] = ((now() - conn.opened_ns) / 1000) as u32;
+        }
         conn.syn_retrans += 1;
     }
     if config!(events) != 0 {
@@ -29,16 +34,25 @@ pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// `__tcp_retransmit_skb` counts every segment of a super-packet.
+#[inline(always)]
+fn count_segments(sk: *const u8, skb: *const u8) {
+    let Some(tp) = TcpSock::from_sock(sk) else { return };
+    let at = field!(skb_gso_segs);
+    let segments = if at == MISSING { 1 } else { load::<u16>(skb, at) };
+    count_own(tp.netns().0, counter::RETRANS_SEGS, u64::from(segments));
+}
+
 /// The connection does not exist yet; its count comes with the child socket. `sk` is the listener.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
-    count(counter::SYNACK_RETRANSMITS, 1);
     let listener: *const u8 = ctx.arg(0);
     let request: *const u8 = ctx.arg(1);
+    let Some(tp) = TcpSock::from_sock(listener) else { return 0 };
+    count_own(tp.netns().0, counter::RETRANS_SEGS, 1);
     if config!(events) == 0 {
         return 0;
     }
-    let Some(tp) = TcpSock::from_sock(listener) else { return 0 };
     let mut tuple = Tuple { netns: tp.netns().0, ..Tuple::default() };
     // A request sock begins with the `sock_common` of the connection to be; `skc_num` is its local port.
     tuple.local_port = load(request, field!(skc_num));

@@ -9,14 +9,14 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     COPY_BUDGET, COPY_QUIETLY, Flow, FlowDir, FlowKey, Header, MarkKey, SegmentRecord, TimeWaitRecord, Tuple,
-    counter, kind, mode, state, tcp_flag,
+    counter, kind, mode, state, tcp_flag, time_wait,
 };
 
 use crate::{
     connections, flows,
     globals::{CHUNK, FLOWS, MARKS, SCRATCH, Scratch, config, count, debug, now, opaque},
     head::{self, next},
-    ring,
+    ring, timewait,
 };
 
 /// Chunks of the largest segment (64 KiB; BIG TCP's may be larger, and what is beyond counts as over the budget).
@@ -38,10 +38,28 @@ struct Seen {
     /// Sequence number of the first payload byte.
     seq: u32,
     flags: u8,
+    /// As in the header: unscaled.
+    window: u16,
     payload_at: u32,
     len: u32,
     /// The first 16 bytes of the IP header.
     ip: [u64; 2],
+}
+
+impl Seen {
+    /// The ends as the receiving socket has them, in our own namespace.
+    #[inline(always)]
+    fn as_receiver(&self) -> Tuple {
+        // SAFETY: 16 bytes either way.
+        let (local_addr, remote_addr) = unsafe {
+            (
+                core::mem::transmute::<[u32; 4], [u8; 16]>(self.destination),
+                core::mem::transmute::<[u32; 4], [u8; 16]>(self.source),
+            )
+        };
+        let (local_port, remote_port) = (self.destination_port, self.source_port);
+        Tuple { local_addr, remote_addr, local_port, remote_port, netns: config!(netns) }
+    }
 }
 
 #[classifier]
@@ -64,10 +82,11 @@ fn look(skb: *mut __sk_buff) -> Option<()> {
     count(counter::SEGMENTS, 1);
     if seen.len > 0 {
         count(counter::BYTES, u64::from(seen.len));
-    } else if seen.flags & (tcp_flag::FIN | tcp_flag::RST) == 0 {
-        return None;
     }
     let now_ns = now();
+    if seen.flags & tcp_flag::RST != 0 || seen.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
+        timewait::hint(&seen.as_receiver(), seen.flags, now_ns);
+    }
     let (key, dir) = FlowKey::new(
         config!(netns_cookie),
         (seen.source, seen.source_port),
@@ -79,6 +98,15 @@ fn look(skb: *mut __sk_buff) -> Option<()> {
     };
     // SAFETY: a live map value. Two CPUs may work on one flow, each on its own direction.
     let flow = unsafe { &mut *flow };
+    flow.seen = 1;
+    if seen.len == 0 && seen.flags & (tcp_flag::FIN | tcp_flag::RST | tcp_flag::SYN) == 0 {
+        if dir == 0 {
+            acknowledgement::<0>(flow, &seen)
+        } else {
+            acknowledgement::<1>(flow, &seen)
+        };
+        return None;
+    }
     if seen.flags & tcp_flag::FIN != 0 && flow.fin_awaited_by != 0 && flow.fin_dir == dir as u8 {
         fin_arrived(flow, &key, now_ns);
     }
@@ -165,6 +193,7 @@ fn tcp(
         // A SYN takes one sequence number before its data (RFC 9293 §3.4; TCP Fast Open, RFC 7413).
         seq: if flags & tcp_flag::SYN != 0 { seq.wrapping_add(1) } else { seq },
         flags,
+        window: u16::from_be_bytes([tcp[14], tcp[15]]),
         payload_at,
         len: total - payload_at,
         ip,
@@ -210,17 +239,9 @@ fn create(skb: *mut __sk_buff, seen: &Seen, key: &FlowKey, now_ns: u64) -> Optio
     if seen.len == 0 || config!(payload) == 0 {
         return None;
     }
-    // SAFETY: 16 bytes either way.
-    let tuple = unsafe {
-        Tuple {
-            local_addr: core::mem::transmute::<[u32; 4], [u8; 16]>(seen.source),
-            remote_addr: core::mem::transmute::<[u32; 4], [u8; 16]>(seen.destination),
-            local_port: seen.source_port,
-            remote_port: seen.destination_port,
-            netns: 0,
-        }
-    };
-    if !connections::wanted(&tuple) || !(has_socket(skb, seen, false) || has_socket(skb, seen, true)) {
+    if !connections::wanted(&seen.as_receiver())
+        || !(has_socket(skb, seen, false) || has_socket(skb, seen, true))
+    {
         return None;
     }
     flows::create(key, seen.flags & tcp_flag::SYN != 0, now_ns)
@@ -261,14 +282,46 @@ fn has_socket(skb: *mut __sk_buff, seen: &Seen, sender: bool) -> bool {
 /// The orphaned FIN_WAIT2 of `fin_awaited_by` received its FIN: TIME_WAIT begins.
 #[inline(always)]
 fn fin_arrived(flow: &mut Flow, key: &FlowKey, now_ns: u64) {
-    if let Some(slot) = ring::reserve::<TimeWaitRecord>(kind::TIME_WAIT, 0, now_ns) {
-        // SAFETY: the slot's member.
-        unsafe { (*slot.0).conn = flow.fin_awaited_by };
+    if let Some(slot) = ring::reserve::<TimeWaitRecord>(kind::TIME_WAIT, time_wait::FIN_ARRIVED, now_ns) {
+        // SAFETY: the slot's members.
+        unsafe {
+            (*slot.0).conn = flow.fin_awaited_by;
+            (*slot.0).began_ns = now_ns;
+            (*slot.0).tuple = Tuple::default();
+            (*slot.0).substate = state::TIME_WAIT;
+            (*slot.0).cause = 0;
+            (*slot.0).family = 0;
+            (*slot.0).pad = [0; 5];
+        }
         slot.submit(ring::wake_flags());
     }
     flow.fin_awaited_by = 0;
     if flow.ends == 0 {
         flows::remove(key);
+    }
+}
+
+/// A segment without payload: a keep-alive probe lies just before what was sent (`tcp_xmit_probe_skb`), and a window
+/// of 0 stops the other side.
+#[inline(always)]
+fn acknowledgement<const DIR: usize>(flow: &mut Flow, seen: &Seen) {
+    let dir = &mut flow.dirs[DIR];
+    if dir.known != 0
+        && seen.seq == dir.base_seq.wrapping_add(dir.next as u32).wrapping_sub(1)
+        && dir.fin == 0
+    {
+        dir.probes += 1;
+    }
+    window(dir, seen);
+}
+
+#[inline(always)]
+fn window(dir: &mut FlowDir, seen: &Seen) {
+    if seen.window == 0 {
+        dir.zero_windows += u32::from(dir.window_closed == 0);
+        dir.window_closed = 1;
+    } else {
+        dir.window_closed = 0;
     }
 }
 
@@ -289,6 +342,9 @@ fn direction<const DIR: usize>(
     let dir = &mut flow.dirs[DIR];
     if dir.known == 0 {
         flows::start(dir, seen.seq);
+    }
+    if seen.flags & tcp_flag::RST == 0 {
+        window(dir, seen);
     }
     let expected = dir.base_seq.wrapping_add(dir.next as u32);
     let offset = (dir.next as i64 + i64::from(seen.seq.wrapping_sub(expected) as i32)) as u64;

@@ -9,6 +9,7 @@ use crate::{
     fields::{TcpSock, load},
     flows,
     globals::{CONNS, field, now},
+    timewait,
 };
 
 /// `struct bpf_iter__tcp { meta, sk_common, uid }`
@@ -20,6 +21,12 @@ pub extern "C" fn existing_sockets(ctx: *mut core::ffi::c_void) -> i32 {
         return 0;
     }
     let now_ns = now();
+    if load::<u8>(sk, field!(skc_state)) == state::TIME_WAIT {
+        if timewait::followed() {
+            timewait::found(sk);
+        }
+        return 0;
+    }
     let Some(tp) = TcpSock::from_sock(sk) else { return 0 };
     // The live hooks are attached first: what they already know is theirs.
     if CONNS.get_ptr(&(sk as u64)).is_some() {

@@ -1,14 +1,14 @@
 //! `sock:inet_sock_set_state`, the trace of `tcp_set_state`, and the end of the socket, `tcp:tcp_destroy_sock`.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_ebpf::{Conn, StateRecord, conn_flag, counter, kind, milestone, owner_source, role, state};
 
 use crate::{
     connections,
     fields::TcpSock,
     flows,
-    globals::{CONNS, config, count, debug, now},
-    owner, ring,
+    globals::{CONNECTING, CONNS, config, count_own, debug, now},
+    owner, ring, timewait,
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -26,12 +26,10 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn change(sk: *const u8, tp: TcpSock, old: u8, new: u8) -> Option<()> {
     let now_ns = now();
+    count_change(tp, old, new);
     let conn = match (old, new) {
         (_, state::SYN_SENT) => connect(sk, tp, now_ns)?,
-        (state::LISTEN, state::SYN_RECV) => {
-            count(counter::PASSIVE_OPENS, 1);
-            connections::open(sk, tp, role::SERVER, now_ns)?
-        }
+        (state::LISTEN, state::SYN_RECV) => connections::open(sk, tp, role::SERVER, now_ns)?,
         (_, state::LISTEN) => return listen(sk, tp, now_ns),
         // SAFETY: a live map value.
         _ => unsafe { &mut *CONNS.get_ptr_mut(&(sk as u64))? },
@@ -48,6 +46,28 @@ fn change(sk: *const u8, tp: TcpSock, old: u8, new: u8) -> Option<()> {
         close(sk, tp, conn, now_ns);
     }
     Some(())
+}
+
+/// The kernel's own counters of state changes (RFC 4022), of our network namespace.
+#[inline(always)]
+fn count_change(tp: TcpSock, old: u8, new: u8) {
+    let index = match (old, new) {
+        // tcp_connect
+        (_, state::SYN_SENT) => counter::ACTIVE_OPENS,
+        // tcp_create_openreq_child
+        (state::LISTEN, state::SYN_RECV) => counter::PASSIVE_OPENS,
+        // tcp_set_state
+        (state::ESTABLISHED | state::CLOSE_WAIT, state::CLOSE) => counter::ESTAB_RESETS,
+        // tcp_done, which a refused or timed-out attempt ends in; giving up the socket does not (no error, or not
+        // the network's).
+        (state::SYN_SENT | state::SYN_RECV, state::CLOSE) if tp.error() != 0 => counter::ATTEMPT_FAILS,
+        _ => return,
+    };
+    count_own(tp.netns().0, index, 1);
+    // A connect that found no free port sent no SYN.
+    if old == state::SYN_SENT && new == state::CLOSE && tp.local_port() == 0 {
+        count_own(tp.netns().0, counter::ACTIVE_OPENS, u64::MAX);
+    }
 }
 
 /// One `state` record.
@@ -71,10 +91,12 @@ fn report(conn: &mut Conn, now_ns: u64) {
 /// CLOSE→SYN_SENT runs in `connect`, so `current` is the owner. The local port may still be 0.
 #[inline(never)]
 fn connect(sk: *const u8, tp: TcpSock, now_ns: u64) -> Option<&'static mut Conn> {
-    count(counter::ACTIVE_OPENS, 1);
     let conn = connections::open(sk, tp, role::CLIENT, now_ns)?;
     tp.tuple(&mut conn.tuple);
     owner::current(&mut conn.owner, owner_source::CONNECT);
+    let task = bpf_get_current_pid_tgid();
+    // Only TIME_WAIT's end by reuse is told from it: a task that does not fit is a cause not known.
+    let _ = CONNECTING.insert(task, sk as u64, 0);
     // With port 0 the local port is still to be chosen, and may be one that a filter names: then ESTABLISHED or the
     // failure decides.
     if !connections::owner_wanted(&conn.owner)
@@ -132,12 +154,14 @@ fn close(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) {
         }
     }
     conn.closed_ns = now_ns;
-    if connections::reset_follows(tp, conn) {
+    let followed = timewait::followed();
+    if followed && timewait::took_over(conn) {
+        conn.flags |= conn_flag::MINI_SOCKET;
+    } else if connections::reset_follows(tp, conn) {
         conn.flags |= conn_flag::CLOSE_PENDING;
         return;
-    }
-    if connections::became_mini_socket(conn) {
-        conn.flags |= conn_flag::MINI_SOCKET;
+    } else if connections::becomes_mini_socket(conn) {
+        conn.flags |= if followed { conn_flag::TIME_WAIT_OVERFLOW } else { conn_flag::MINI_SOCKET };
     }
     connections::finish(sk, conn, now_ns);
 }

@@ -13,7 +13,7 @@ use crate::{
         time::Timestamp,
     },
     http,
-    track::{self, Connection, Output, Process},
+    track::{self, Connection, Output, Process, TimeWait},
 };
 
 /// Turns CLOCK_MONOTONIC into wall-clock time.
@@ -60,10 +60,11 @@ impl Report<'_> {
                 self.exchange(conn, process.as_ref(), exchange, now_ns);
                 self.written += 1;
             }
+            Output::TimeWait(ended) => self.time_wait(ended),
             Output::State(event) => self.state(event),
             Output::Retransmit(event) => self.retransmit(event),
             Output::Reset(event) => self.reset(event),
-            Output::Mark { .. } | Output::Forget { .. } => {}
+            Output::Mark { .. } | Output::Forget { .. } | Output::ForgetTimeWait { .. } => {}
         }
     }
 
@@ -78,11 +79,9 @@ impl Report<'_> {
         let at = |time_ns: u64| self.clock.at(time_ns);
         let states: Vec<StateAt> = states
             .iter()
-            .enumerate()
-            .map(|(index, reached)| StateAt {
+            .map(|reached| StateAt {
                 state: track::state_name(reached.state),
-                // The first state of a pre-existing connection began before we looked.
-                at_us: (!preexisting || index > 0).then_some(Micros(reached.at_ns)),
+                at_us: reached.at_ns.map(Micros),
             })
             .collect();
         let established_ns = track::reached(conn, state::ESTABLISHED);
@@ -117,7 +116,7 @@ impl Report<'_> {
                 by: close.by.map(track::Party::name),
                 how: Some(close.how.name()),
                 reason: reset_reason(self.reset_reasons, close.reset_reason),
-                at_us: Some(Micros(close.at_ns)),
+                at_us: close.at_ns.map(Micros),
             }),
             bytes_sent: known(conn.bytes_sent.saturating_sub(conn.bytes_retrans)),
             bytes_received: known(conn.bytes_received.saturating_sub(fin)),
@@ -195,6 +194,26 @@ impl Report<'_> {
             exact: exchange.exact,
             malformed: exchange.malformed_reason,
             retransmits: Some(exchange.retransmits.into()),
+        });
+    }
+
+    fn time_wait(&mut self, ended: &TimeWait) {
+        self.lines.write(&record::TimeWait {
+            ts: self.clock.at(ended.ended_ns),
+            conn: ended.conn.map(ConnId),
+            netns: Some(ended.tuple.netns.into()),
+            tuple: tuple(&ended.tuple, ended.family),
+            process: ended.process.as_ref().map(process_record),
+            began: ended.began_ns.map(|began| self.clock.at(began)),
+            ended: self.clock.at(ended.ended_ns),
+            duration_us: ended.began_ns.map(|began| Micros(ended.ended_ns.saturating_sub(began))),
+            end: ended.end.name(),
+            end_source: if ended.observed { "observed" } else { "inferred" },
+            reused_by: ended.end.reused_by(),
+            closer: ended.closer.map(track::Party::name),
+            requests: ended.requests,
+            cause: None,
+            preexisting: ended.preexisting,
         });
     }
 

@@ -1,6 +1,10 @@
 //! `tracer trace`: the main loop.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{MapData, RingBuf};
@@ -180,18 +184,20 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
     }
 }
 
-/// The process filters, for what the kernel side could not decide: it knows the owner of a client only.
+/// The filters, for what the kernel side could not decide: it knows the owner of a client only.
 fn wanted(args: &TraceArgs) -> Wanted {
     let filter = args.filter();
-    if !filter.asks_for_process() {
-        return Box::new(|_, _| true);
-    }
-    Box::new(move |_, process| {
+    Box::new(move |tuple, process| {
         let comm = process.map(|process| {
             let comm = &process.owner.comm;
             &comm[..comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len())]
         });
-        filter.matches_process(process.map(|process| process.owner.pid), comm)
+        let end = |addr: [u8; 16], port| SocketAddr::from((Ipv6Addr::from(addr).to_canonical(), port));
+        let (local, remote) =
+            (end(tuple.local_addr, tuple.local_port), end(tuple.remote_addr, tuple.remote_port));
+        filter.matches_tuple(local, remote)
+            && (!filter.asks_for_process()
+                || filter.matches_process(process.map(|process| process.owner.pid), comm))
     })
 }
 
@@ -239,6 +245,7 @@ impl Live {
                     self.tables.mark(*flow, *direction as u64, mark);
                 }
                 Output::Forget { flow, key } => self.tables.forget(*flow, key),
+                Output::ForgetTimeWait { tuple, began_ns } => self.tables.forget_time_wait(tuple, *began_ns),
                 output => report.output(output, start::monotonic_ns()),
             }
         }

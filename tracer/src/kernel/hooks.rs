@@ -26,7 +26,10 @@ struct Wanted {
     required: bool,
 }
 
-const WANTED: [Wanted; 8] = [
+/// What is lost without the timers' tracepoints.
+const TIME_WAIT: &str = "time_wait records, and whether the kernel had room for a TIME_WAIT";
+
+const WANTED: [Wanted; 11] = [
     Wanted {
         tracepoint: "sock:inet_sock_set_state",
         lost: "everything: this is where connections begin, change state and end",
@@ -55,6 +58,9 @@ const WANTED: [Wanted; 8] = [
         lost: "the process of accepted sockets that only send (their listener's is given instead)",
         required: false,
     },
+    Wanted { tracepoint: "timer:timer_start", lost: TIME_WAIT, required: false },
+    Wanted { tracepoint: "timer:timer_cancel", lost: TIME_WAIT, required: false },
+    Wanted { tracepoint: "timer:timer_expire_entry", lost: TIME_WAIT, required: false },
 ];
 
 impl Wanted {
@@ -84,13 +90,18 @@ impl Wanted {
     }
 }
 
-/// Loads every tracepoint program that the kernel has a tracepoint for, and attaches it when `attach` says so.
-pub fn tracepoints(ebpf: &mut Ebpf, types: &Types, btf: &Btf, attach: bool) -> Vec<Hook> {
+/// Loads every tracepoint program that the kernel has a tracepoint for, and attaches it when `attach` says so. `timers`:
+/// the timers of TIME_WAIT can be told from others, and so are of use.
+pub fn tracepoints(ebpf: &mut Ebpf, types: &Types, btf: &Btf, attach: bool, timers: bool) -> Vec<Hook> {
     WANTED
         .iter()
         .map(|wanted| {
             let result = match wanted.program(types) {
                 None => Err("this kernel has no such tracepoint".to_owned()),
+                Some(_) if wanted.lost == TIME_WAIT && !timers => {
+                    Err("tw_timer_handler is not to be found in /proc/kallsyms (kernel.kptr_restrict)"
+                        .to_owned())
+                }
                 Some(program) => tracepoint(ebpf, program, wanted.name(), btf, attach),
             };
             wanted.hook(result)

@@ -90,8 +90,9 @@ impl Kernel {
             filter_hosts: u32::from(!options.filter.hosts.is_empty()),
             filter_pids: u32::from(!options.filter.pids.is_empty()),
             filter_comms: u32::from(!options.filter.comms.is_empty()),
-            pad: 0,
+            netns: own_netns(),
             netns_cookie: own_netns_cookie(),
+            tw_timer_handler: time_wait_timer(&types, &fields),
             wake_bytes: u64::from(options.ring_bytes) / 8,
             start_ns: monotonic_ns(),
         };
@@ -107,6 +108,7 @@ impl Kernel {
             .map_max_entries("RING", options.ring_bytes)
             .map_max_entries("CONNS", options.max_connections)
             .map_max_entries("FLOWS", options.max_connections)
+            .map_max_entries("TIME_WAITS", options.max_connections)
             .load(OBJECT)
             .map_err(|error| anyhow!("the kernel refused the programs' maps: {}", say(&error)))
             .with_context(|| {
@@ -119,7 +121,7 @@ impl Kernel {
         #[cfg(feature = "ebpf-log")]
         let log = super::log::KernelLog::start(&mut ebpf);
         super::tables::set_filters(&mut ebpf, &options.filter)?;
-        let hooks = hooks::tracepoints(&mut ebpf, &types, &btf, attach);
+        let hooks = hooks::tracepoints(&mut ebpf, &types, &btf, attach, config.tw_timer_handler != 0);
         let mut kernel = Self {
             ebpf,
             hooks,
@@ -194,6 +196,42 @@ fn raise_memlock_limit() {
 pub fn monotonic_ns() -> u64 {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+/// Address of `tw_timer_handler`, by which a TIME_WAIT's timer is recognised; 0 when TIME_WAIT cannot be followed: the
+/// symbol is hidden (`kernel.kptr_restrict`), or the kernel lacks a piece.
+fn time_wait_timer(types: &Types, fields: &tracer_ebpf::Fields) -> u64 {
+    let members = [
+        fields.tw_timer,
+        fields.tw_substate,
+        fields.timer_function,
+        fields.skc_cookie,
+        fields.skc_refcnt,
+        fields.net_cookie,
+    ];
+    let hooks = ["timer_start", "timer_cancel", "timer_expire_entry"];
+    if members.contains(&tracer_ebpf::MISSING)
+        || hooks.iter().any(|hook| types.tracepoint_arguments(hook).is_none())
+    {
+        return 0;
+    }
+    symbol_address("tw_timer_handler").unwrap_or(0)
+}
+
+/// Looks a kernel function up in `/proc/kallsyms`.
+fn symbol_address(name: &str) -> Option<u64> {
+    let symbols = std::fs::read("/proc/kallsyms").ok()?;
+    let needle = format!(" {name}\n");
+    let at = memchr::memmem::find(&symbols, needle.as_bytes())?;
+    let line = memchr::memrchr(b'\n', &symbols[..at]).map_or(0, |end| end + 1);
+    let address = std::str::from_utf8(&symbols[line..at]).ok()?.split(' ').next()?;
+    u64::from_str_radix(address, 16).ok()
+}
+
+/// Inode of the network namespace that we are in.
+pub(super) fn own_netns() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |metadata| metadata.ino() as u32)
 }
 
 /// Cookie of the network namespace that we are in; 0 before 5.14, which has no `SO_NETNS_COOKIE`.

@@ -39,11 +39,7 @@ pub fn existing_sockets(ebpf: &mut Ebpf) -> Vec<Hook> {
         .into_iter()
         .map(|(program, kind, lost)| {
             let result = match kind {
-                // One that cannot be entered does not keep us from the others.
-                "tcp" => namespaces
-                    .values()
-                    .map(|namespace| in_namespace(ebpf, program, namespace))
-                    .fold(Ok(()), |so_far, result| so_far.and(result)),
+                "tcp" => in_namespaces(ebpf, program, &namespaces),
                 _ => iterator(ebpf, program).and_then(run),
             };
             Hook {
@@ -61,6 +57,13 @@ pub fn existing_sockets(ebpf: &mut Ebpf) -> Vec<Hook> {
 fn iterator<'a>(ebpf: &'a mut Ebpf, program: &str) -> Result<&'a mut Iter, String> {
     let found = ebpf.program_mut(program).ok_or("the object lacks this program")?;
     found.try_into().map_err(|error: aya::programs::ProgramError| say(&error))
+}
+
+/// One namespace that cannot be entered does not keep us from the others.
+fn in_namespaces(ebpf: &mut Ebpf, program: &str, namespaces: &BTreeMap<u64, File>) -> Result<(), String> {
+    let results: Vec<_> =
+        namespaces.values().map(|namespace| in_namespace(ebpf, program, namespace)).collect();
+    results.into_iter().collect()
 }
 
 /// `iter/tcp` shows the namespace of the task that opens it.

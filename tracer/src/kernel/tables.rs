@@ -11,7 +11,7 @@ use aya::{
     },
 };
 use ipnet::IpNet;
-use tracer_ebpf::{Conn, Flow, FlowKey, Mark, MarkKey, counter};
+use tracer_ebpf::{Conn, Flow, FlowKey, Mark, MarkKey, TimeWait, Tuple, counter};
 
 use crate::filter::{COMM_BYTES, Filter};
 
@@ -20,6 +20,7 @@ pub struct Tables {
     unsent: HashMap<MapData, u64, Conn>,
     marks: HashMap<MapData, MarkKey, Mark>,
     flows: HashMap<MapData, FlowKey, Flow>,
+    time_waits: HashMap<MapData, Tuple, TimeWait>,
 }
 
 impl Tables {
@@ -31,13 +32,16 @@ impl Tables {
             unsent: HashMap::try_from(map("UNSENT")?)?,
             marks: HashMap::try_from(map("MARKS")?)?,
             flows: HashMap::try_from(map("FLOWS")?)?,
+            time_waits: HashMap::try_from(map("TIME_WAITS")?)?,
         })
     }
 
     /// All counters of [`counter`], summed over the CPUs.
     pub fn counters(&self) -> [u64; counter::COUNT as usize] {
         std::array::from_fn(|index| {
-            self.counters.get(&(index as u32), 0).map_or(0, |by_cpu| by_cpu.iter().sum())
+            self.counters
+                .get(&(index as u32), 0)
+                .map_or(0, |by_cpu| by_cpu.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
         })
     }
 
@@ -62,6 +66,16 @@ impl Tables {
     pub fn forget(&mut self, flow: u64, key: &FlowKey) {
         if self.flows.get(key, 0).is_ok_and(|known| known.id == flow && known.ends == 0) {
             let _ = self.flows.remove(key);
+        }
+    }
+}
+
+impl Tables {
+    /// Drops a mini-socket that ended when its timer was cancelled; one that began anew on the same ends stays.
+    pub fn forget_time_wait(&mut self, tuple: &Tuple, began_ns: u64) {
+        let over = |known: TimeWait| known.began_ns == began_ns && known.cancelled_ns != 0;
+        if self.time_waits.get(tuple, 0).is_ok_and(over) {
+            let _ = self.time_waits.remove(tuple);
         }
     }
 }

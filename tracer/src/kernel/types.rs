@@ -93,6 +93,18 @@ impl Types {
             task_tgid: at("task_struct", "tgid", 4),
             task_comm: at("task_struct", "comm", 16),
             socket_sk: at("socket", "sk", 8),
+            skc_cookie: at("sock_common", "skc_cookie", 8),
+            skc_refcnt: at("sock_common", "skc_refcnt", 4),
+            tw_timer: at("inet_timewait_sock", "tw_timer", self.0.structure_size("timer_list").unwrap_or(0)),
+            tw_substate: at("inet_timewait_sock", "tw_substate", 1),
+            timer_function: at("timer_list", "function", 8),
+            skb_dev: at("sk_buff", "dev", 8),
+            dev_net: at("net_device", "nd_net", 8),
+            skb_gso_segs: {
+                let block = at("sk_buff", "cb", 48);
+                let segments = at("tcp_skb_cb", "tcp_gso_segs", 2);
+                if block == MISSING || segments == MISSING { MISSING } else { block + segments }
+            },
         };
         (fields, missing)
     }

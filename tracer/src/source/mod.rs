@@ -26,11 +26,7 @@ pub enum Event<'a> {
     State(StateRecord),
     Retransmit(RetransmitRecord),
     Reset(ResetRecord),
-    /// An orphaned FIN_WAIT2 received the peer's FIN.
-    TimeWait {
-        conn: u64,
-        time_ns: u64,
-    },
+    TimeWait(TimeWaitRecord),
 }
 
 /// A ring record that does not have the shape that its kind promises.
@@ -67,10 +63,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         kind::STATE => read(bytes).map(Event::State),
         kind::RETRANSMIT => read(bytes).map(Event::Retransmit),
         kind::RESET => read(bytes).map(Event::Reset),
-        kind::TIME_WAIT => read(bytes).map(|record: TimeWaitRecord| Event::TimeWait {
-            conn: record.conn,
-            time_ns: record.header.time_ns,
-        }),
+        kind::TIME_WAIT => read(bytes).map(Event::TimeWait),
         _ => None,
     };
     event.ok_or(wrong(kind))

@@ -62,8 +62,8 @@ pub struct Close {
     pub reset_reason: u32,
     /// `sk_err`, 0 for none.
     pub errno: u16,
-    /// Nanoseconds since the connection was first seen.
-    pub at_ns: u64,
+    /// Nanoseconds since the connection was first seen; `None` when it was closing already.
+    pub at_ns: Option<u64>,
 }
 
 impl Close {
@@ -82,14 +82,14 @@ impl Close {
             how,
             reset_reason: conn.reset_reason,
             errno: conn.error,
-            at_ns: fin.map_or(end_ns, |(_, at_ns)| at_ns),
+            at_ns: fin.map_or(Some(end_ns), |(_, at_ns)| at_ns),
         }
     }
 }
 
 /// Whose FIN was first, as this end saw it: FIN_WAIT1 is our own, CLOSE_WAIT the peer's, and CLOSING says that the
 /// peer's was on its way when it got ours (RFC 9293 §3.10.7.4).
-fn first_fin(conn: &Conn) -> Option<(Party, u64)> {
+fn first_fin(conn: &Conn) -> Option<(Party, Option<u64>)> {
     let states = timeline::of(conn);
     let first = states.iter().find(|at| matches!(at.state, state::FIN_WAIT1 | state::CLOSE_WAIT))?;
     let party = if first.state == state::CLOSE_WAIT {
@@ -188,6 +188,6 @@ mod tests {
     fn the_first_fin_is_when_it_ended() {
         use state::*;
         let close = Close::of(&conn(&[SYN_SENT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE], 0, 0));
-        assert_eq!(close.at_ns, 200);
+        assert_eq!(close.at_ns, Some(200));
     }
 }

@@ -7,6 +7,7 @@ mod close;
 mod flows;
 mod listeners;
 mod peers;
+mod time_wait;
 mod timeline;
 
 use std::{
@@ -15,16 +16,22 @@ use std::{
 };
 
 pub use close::{Close, How, Party};
+pub use time_wait::TimeWait;
 pub use timeline::{StateAt, name as state_name, reached};
 use tracer_ebpf::{
-    Conn, FlowKey, Owner, ResetRecord, RetransmitRecord, StateRecord, conn_flag, milestone, owner_source,
-    role,
+    Conn, FlowKey, Owner, ResetRecord, RetransmitRecord, StateRecord, TimeWaitRecord, Tuple, conn_flag,
+    milestone, owner_source, role,
 };
 
 use crate::{
     http,
     source::Event,
-    track::{flows::Flows, listeners::Listeners, peers::Peers},
+    track::{
+        flows::Flows,
+        listeners::Listeners,
+        peers::Peers,
+        time_wait::{Ended, TimeWaits},
+    },
 };
 
 /// How long an orphaned FIN_WAIT2 can last: `TCP_TIMEWAIT_LEN` (include/net/tcp.h), the bound on the mini-socket's
@@ -88,6 +95,12 @@ pub enum Output {
         direction: http::Direction,
         mark: http::Mark,
     },
+    TimeWait(Box<TimeWait>),
+    /// The kernel side's entry of a mini-socket that ended.
+    ForgetTimeWait {
+        tuple: Tuple,
+        began_ns: u64,
+    },
     /// The kernel side's flow has no use any more; it may be gone already.
     Forget {
         flow: u64,
@@ -112,11 +125,12 @@ pub struct Sizes {
     pub connections: usize,
     pub flows: usize,
     pub awaiting_fin: usize,
+    pub time_waits: usize,
     pub listeners: usize,
 }
 
 /// Decides, beyond what the kernel side could, whether a connection is written.
-pub type Wanted = Box<dyn Fn(&Conn, Option<&Process>) -> bool>;
+pub type Wanted = Box<dyn Fn(&Tuple, Option<&Process>) -> bool>;
 
 /// The connection and flow tables.
 pub struct Tracker {
@@ -129,6 +143,7 @@ pub struct Tracker {
     awaiting_fin: HashMap<u64, Box<Connection>>,
     awaiting_until: BTreeMap<(u64, u64), ()>,
     peers: Peers,
+    time_waits: TimeWaits,
     losses: Losses,
     sweep_at_ns: u64,
 }
@@ -144,6 +159,7 @@ impl Tracker {
             awaiting_fin: HashMap::new(),
             awaiting_until: BTreeMap::new(),
             peers: Peers::default(),
+            time_waits: TimeWaits::default(),
             losses: Losses::default(),
             sweep_at_ns: 0,
         }
@@ -158,6 +174,7 @@ impl Tracker {
             connections: self.connections.len(),
             flows: self.flows.len(),
             awaiting_fin: self.awaiting_fin.len(),
+            time_waits: self.time_waits.len(),
             listeners: self.listeners.len(),
         }
     }
@@ -189,41 +206,100 @@ impl Tracker {
                 out.push(Output::Retransmit(record));
             }
             Event::Reset(record) => out.push(Output::Reset(record)),
-            Event::TimeWait { conn, time_ns } => {
-                if let Some(mut done) = self.awaiting_fin.remove(&conn) {
-                    self.awaiting_until.remove(&(done.conn.closed_ns + FIN_WAIT2_MAX_NS, conn));
-                    done.states.push(StateAt::at(&done.conn, tracer_ebpf::state::TIME_WAIT, time_ns));
-                    done.time_wait = Some(true);
-                    out.push(Output::Connection(done));
+            Event::TimeWait(record) => self.time_wait(record, out),
+        }
+    }
+
+    fn time_wait(&mut self, record: TimeWaitRecord, out: &mut Vec<Output>) {
+        if time_wait::is_beginning(&record) {
+            self.time_waits.began(record.conn, record.header.time_ns);
+            self.fin_came(record.conn, Some(record.header.time_ns), out);
+        }
+        match record.header.detail {
+            tracer_ebpf::time_wait::EXPIRED => {
+                let ended = self.time_waits.expired(&record);
+                self.time_wait_ended(ended, out);
+            }
+            tracer_ebpf::time_wait::CANCELLED => self.time_waits.cancelled(record),
+            tracer_ebpf::time_wait::REARMED => self.time_waits.rearmed(&record),
+            _ => {}
+        }
+    }
+
+    fn time_wait_ended(&mut self, ended: Ended, out: &mut Vec<Output>) {
+        match ended {
+            Ended::TimeWait(done) => {
+                // That it was in TIME_WAIT is the first that we hear of the FIN.
+                if let Some(conn) = done.conn {
+                    self.fin_came(conn, None, out);
+                }
+                if (self.wanted)(&done.tuple, done.process.as_ref()) {
+                    out.push(Output::TimeWait(done));
                 }
             }
+            Ended::FinWait2 { conn, ended_ns } => self.fin_stayed_away(conn, ended_ns, out),
         }
+    }
+
+    /// An orphaned FIN_WAIT2 went on to TIME_WAIT.
+    fn fin_came(&mut self, conn: u64, time_ns: Option<u64>, out: &mut Vec<Output>) {
+        let Some(mut done) = self.stop_awaiting(conn) else { return };
+        let state = tracer_ebpf::state::TIME_WAIT;
+        let at_ns = time_ns.map(|time_ns| time_ns.saturating_sub(done.conn.opened_ns));
+        done.states.push(StateAt { state, at_ns });
+        done.time_wait = Some(true);
+        out.push(Output::Connection(done));
+    }
+
+    /// An orphaned FIN_WAIT2 ended as such.
+    fn fin_stayed_away(&mut self, conn: u64, ended_ns: u64, out: &mut Vec<Output>) {
+        let Some(mut done) = self.stop_awaiting(conn) else { return };
+        done.states.push(StateAt::at(&done.conn, tracer_ebpf::state::CLOSE, ended_ns));
+        done.time_wait = Some(false);
+        let (key, _) = FlowKey::of(done.conn.netns_cookie, &done.conn.tuple);
+        out.push(Output::Forget { flow: done.conn.flow, key });
+        out.push(Output::Connection(done));
+    }
+
+    fn stop_awaiting(&mut self, conn: u64) -> Option<Box<Connection>> {
+        let done = self.awaiting_fin.remove(&conn)?;
+        self.awaiting_until.remove(&(done.conn.closed_ns + FIN_WAIT2_MAX_NS, conn));
+        Some(done)
     }
 
     /// Time passes: an orphaned FIN_WAIT2 whose FIN did not come is over.
     pub fn tick(&mut self, now_ns: u64, out: &mut Vec<Output>) {
-        while let Some(entry) = self.awaiting_until.first_entry() {
-            let &(until, id) = entry.key();
+        while let Some((&(until, id), ())) = self.awaiting_until.first_key_value() {
             if until > now_ns {
                 break;
             }
-            entry.remove();
-            if let Some(mut done) = self.awaiting_fin.remove(&id) {
-                done.states.push(StateAt::at(&done.conn, tracer_ebpf::state::CLOSE, until));
-                done.time_wait = Some(false);
-                let (key, _) = FlowKey::of(done.conn.netns_cookie, &done.conn.tuple);
-                out.push(Output::Forget { flow: done.conn.flow, key });
-                out.push(Output::Connection(done));
-            }
+            self.fin_stayed_away(id, until, out);
+            self.awaiting_until.remove(&(until, id));
         }
+        self.settle_time_waits(now_ns, out);
         if now_ns >= self.sweep_at_ns {
             self.sweep_at_ns = now_ns + SWEEP_EVERY_NS;
             self.flows.sweep(now_ns, |flow, key| out.push(Output::Forget { flow, key }));
         }
     }
 
+    fn settle_time_waits(&mut self, now_ns: u64, out: &mut Vec<Output>) {
+        let mut settled = Vec::new();
+        let (peers, connections) = (&self.peers, &self.connections);
+        let successor = |record: &TimeWaitRecord| {
+            let newer = peers.on(&record.tuple).filter_map(|id| connections.get(&id));
+            newer.filter_map(|conn| time_wait::taken_over_by(conn, record)).next()
+        };
+        self.time_waits.settle(now_ns, successor, |record, ended| settled.push((record, ended)));
+        for (record, ended) in settled {
+            out.push(Output::ForgetTimeWait { tuple: record.tuple, began_ns: record.began_ns });
+            self.time_wait_ended(ended, out);
+        }
+    }
+
     /// The run is over: what is still open is told as it stands.
     pub fn finish(&mut self, processes: &mut dyn Processes, out: &mut Vec<Output>) {
+        self.settle_time_waits(u64::MAX, out);
         for done in std::mem::take(&mut self.awaiting_fin).into_values() {
             out.push(Output::Connection(done));
         }
@@ -231,7 +307,7 @@ impl Tracker {
         open.sort_unstable_by_key(|conn| conn.id);
         for conn in open {
             let connection = self.describe(conn, processes);
-            if (self.wanted)(&connection.conn, connection.process.as_ref()) {
+            if (self.wanted)(&connection.conn.tuple, connection.process.as_ref()) {
                 out.push(Output::Connection(Box::new(connection)));
             }
         }
@@ -267,11 +343,14 @@ impl Tracker {
         let mut connection = self.describe(conn, processes);
         self.flows.leave(&conn);
         self.peers.remove(&conn);
-        if !(self.wanted)(&connection.conn, connection.process.as_ref()) {
+        if !(self.wanted)(&connection.conn.tuple, connection.process.as_ref()) {
             return;
         }
         connection.open = false;
         connection.close = Some(Close::of(&conn));
+        if conn.flags & conn_flag::TIME_WAIT_OVERFLOW != 0 {
+            out.push(Output::TimeWait(Box::new(TimeWaits::overflow(&connection))));
+        }
         let mini = conn.flags & conn_flag::MINI_SOCKET != 0;
         connection.time_wait = Some(mini);
         if mini {
@@ -279,9 +358,11 @@ impl Tracker {
             connection.states.pop();
             if conn.flags & conn_flag::FIN_RECEIVED == 0 {
                 connection.time_wait = None;
+                self.time_waits.begin(&connection, None);
                 self.await_fin(connection, out);
                 return;
             }
+            self.time_waits.begin(&connection, Some(conn.closed_ns));
             connection.states.push(StateAt::at(&conn, tracer_ebpf::state::TIME_WAIT, conn.closed_ns));
         }
         out.push(Output::Connection(Box::new(connection)));
@@ -350,7 +431,7 @@ impl Tracker {
                         let Some(conn) = self.connections.get(&id) else { continue };
                         claimed = true;
                         let process = self.process(conn, processes);
-                        if (self.wanted)(conn, process.as_ref()) {
+                        if (self.wanted)(&conn.tuple, process.as_ref()) {
                             let exchange = Arc::clone(&exchange);
                             out.push(Output::Exchange { conn: Box::new(*conn), process, exchange });
                         }

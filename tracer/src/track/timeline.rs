@@ -7,32 +7,34 @@ use tracer_ebpf::{Conn, conn_flag};
 pub struct StateAt {
     /// As in [`tracer_ebpf::state`].
     pub state: u8,
-    /// Nanoseconds since the connection was first seen.
-    pub at_ns: u64,
+    /// Nanoseconds since the connection was first seen; `None` when that is not known.
+    pub at_ns: Option<u64>,
 }
 
 impl StateAt {
     /// A state that began at a CLOCK_MONOTONIC time.
     pub fn at(conn: &Conn, state: u8, time_ns: u64) -> Self {
-        Self { state, at_ns: time_ns.saturating_sub(conn.opened_ns) }
+        Self { state, at_ns: Some(time_ns.saturating_sub(conn.opened_ns)) }
     }
 }
 
 /// Unpacks the kernel side's timeline. The first state of a pre-existing connection began before it was seen.
 pub fn of(conn: &Conn) -> Vec<StateAt> {
+    let preexisting = conn.flags & conn_flag::PREEXISTING != 0;
     conn.states
         .iter()
         .take(conn.states_len as usize)
-        .map(|packed| StateAt { state: *packed as u8, at_ns: packed >> 8 })
+        .enumerate()
+        .map(|(index, packed)| StateAt {
+            state: *packed as u8,
+            at_ns: (!preexisting || index > 0).then_some(packed >> 8),
+        })
         .collect()
 }
 
-/// When a connection first reached a state, if the timeline has it.
+/// When a connection first reached a state, if the timeline knows.
 pub fn reached(conn: &Conn, state: u8) -> Option<u64> {
-    if conn.flags & conn_flag::PREEXISTING != 0 && conn.states[0] as u8 == state {
-        return None;
-    }
-    of(conn).into_iter().find(|at| at.state == state).map(|at| conn.opened_ns + at.at_ns)
+    of(conn).into_iter().find(|at| at.state == state)?.at_ns.map(|at_ns| conn.opened_ns + at_ns)
 }
 
 /// RFC 9293 §3.3.2 names, as the kernel writes them.

@@ -5,16 +5,20 @@
 
 mod conn;
 mod event;
+mod finding;
 mod http;
 mod start;
 mod stats;
+mod time_wait;
 mod value;
 
 pub use conn::{Close, Conn, HttpSummary, KeepaliveProbes, Retransmits, Rtt, StateAt};
 pub use event::{ResetEvent, RetransmitEvent, StateEvent};
+pub use finding::Finding;
 pub use http::{Http, KeepAlive, Request, Response, Timeline};
 pub use start::{Hook, Start};
 pub use stats::{Cpu, Segments, Stats, Table};
+pub use time_wait::TimeWait;
 pub use value::{Addr, ConnId, Cookie, Family, Map, Micros, Process, Tuple};
 
 /// Version of the output contract, `schema` in the `start` record.

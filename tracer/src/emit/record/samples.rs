@@ -35,7 +35,8 @@ fn unbound() -> Tuple {
 
 /// Samples as lines, with the kind of each.
 pub(crate) fn all() -> Vec<(&'static str, String)> {
-    let records = [starts(), conns(), https(), stats(), states(), retransmits(), resets()];
+    let records =
+        [starts(), conns(), https(), time_waits(), findings(), stats(), states(), retransmits(), resets()];
     records.into_iter().flatten().collect()
 }
 
@@ -264,6 +265,60 @@ fn https() -> Vec<(&'static str, String)> {
         ..full.clone()
     };
     vec![line("http", &full), line("http", &bare), line("http", &malformed)]
+}
+
+fn time_waits() -> Vec<(&'static str, String)> {
+    let full = TimeWait {
+        ts: TS,
+        conn: Some(CONN),
+        netns: Some(4_026_531_840),
+        tuple: known(),
+        process: Some(PROCESS),
+        began: Some(TS),
+        ended: TS,
+        duration_us: Some(Micros(1_500_000_000)),
+        end: "reused",
+        end_source: "observed",
+        reused_by: Some("connect"),
+        closer: Some("local"),
+        requests: Some(1),
+        cause: Some("no_keep_alive"),
+        preexisting: false,
+    };
+    let bare = TimeWait {
+        conn: None,
+        netns: None,
+        tuple: tuple("[2001:db8::2]:43210", "[2001:db8::1]:443"),
+        process: None,
+        began: None,
+        duration_us: None,
+        end: "unknown",
+        end_source: "inferred",
+        reused_by: None,
+        closer: None,
+        requests: None,
+        cause: None,
+        preexisting: true,
+        ..full.clone()
+    };
+    vec![line("time_wait", &full), line("time_wait", &bare)]
+}
+
+fn findings() -> Vec<(&'static str, String)> {
+    let full = Finding {
+        ts: TS,
+        kind: "selfcheck",
+        severity: "warning",
+        subject: json!({"counter": "active_opens"}),
+        summary: "The tracer counted 3 and the kernel 4.".into(),
+        evidence: json!({"ours": 3, "kernel": 4, "examples": ["c0ffee"]}),
+        remedy: "Report this.".into(),
+        first_seen: TS,
+        last_seen: TS,
+        count: 1,
+    };
+    let bare = Finding { subject: json!({}), evidence: json!({}), ..full.clone() };
+    vec![line("finding", &full), line("finding", &bare)]
 }
 
 fn stats() -> Vec<(&'static str, String)> {

@@ -1,0 +1,362 @@
+//! Scenarios: what two sockets do, and what the tracer must tell of both.
+
+use crate::{
+    netns::Netns,
+    records::{Record, Records},
+    socket,
+    tracer::Tracer,
+    wire::Wire,
+};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use std::{
+    env, fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
+/// How often each scenario is played, unless the environment says otherwise.
+const REPEAT: usize = 3;
+const REPEAT_VARIABLE: &str = "TRACER_REPEAT";
+
+/// Each play has a server's port of its own, by which its records are found.
+const FIRST_PORT: u16 = 10_000;
+
+const NEAR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const FAR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+/// What each end sends in [`Place::talk`].
+pub const PING: &[u8] = b"ping";
+pub const ANSWER: &[u8] = b"answer";
+
+/// How often each scenario is played.
+pub fn repeat() -> usize {
+    env::var(REPEAT_VARIABLE).ok().and_then(|value| value.parse().ok()).unwrap_or(REPEAT)
+}
+
+/// Where the two ends are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// In two namespaces.
+    Wire,
+    /// Both in one.
+    Loopback,
+}
+
+pub const WIRE: &[Site] = &[Site::Wire];
+pub const LOOPBACK: &[Site] = &[Site::Loopback];
+pub const BOTH: &[Site] = &[Site::Wire, Site::Loopback];
+
+/// What one end's record must say. Reasons are those of Linux 6.12 and later.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// Whether its port is the server's.
+    at_server: bool,
+    pub role: &'static str,
+    /// Names of states, each behind a blank but the first.
+    pub states: &'static str,
+    pub by: Option<&'static str>,
+    pub how: &'static str,
+    pub reason: Option<&'static str>,
+    /// What it sent and what it received.
+    pub bytes: [u64; 2],
+    /// What else must be true.
+    pub more: fn(&Record) -> Result<()>,
+}
+
+impl End {
+    /// A client after [`Place::talk`].
+    pub const fn client(states: &'static str, by: Option<&'static str>, how: &'static str) -> Self {
+        let bytes = [PING.len() as u64, ANSWER.len() as u64];
+        let role = "client";
+        Self { at_server: false, role, states, by, how, reason: None, bytes, more: |_| Ok(()) }
+    }
+
+    /// A server after [`Place::talk`].
+    pub const fn server(states: &'static str, by: Option<&'static str>, how: &'static str) -> Self {
+        let bytes = [ANSWER.len() as u64, PING.len() as u64];
+        Self { at_server: true, role: "server", bytes, ..Self::client(states, by, how) }
+    }
+
+    /// Its record among those of a play, and what is wrong with it.
+    fn check<'a>(&self, play: &Play, conns: &'a [Record]) -> Result<&'a Record> {
+        let at_server = |conn: &&Record| conn.count("/local/port") == Some(play.port.into());
+        let conn = conns.iter().find(|conn| at_server(conn) == self.at_server);
+        let conn = conn.with_context(|| format!("no record of the {}", self.role))?;
+        let wrong = self.differences(conn);
+        ensure!(wrong.is_empty(), "{}: {conn:?}", wrong.join("; "));
+        (self.more)(conn).with_context(|| format!("{conn:?}"))?;
+        Ok(conn)
+    }
+
+    fn differences(&self, conn: &Record) -> Vec<String> {
+        let states = states(conn).join(" ");
+        let time_wait = self.states.ends_with("TIME_WAIT");
+        let mut wrong = Vec::new();
+        let mut compare = |name: &str, found: String, expected: String| {
+            if found != expected {
+                wrong.push(format!("{name} {found}, not {expected}"));
+            }
+        };
+        compare("role", conn.text("/role").to_owned(), self.role.to_owned());
+        compare("states", states, self.states.to_owned());
+        compare("close.by", conn.at("/close/by").to_string(), json(self.by));
+        compare("close.how", conn.at("/close/how").to_string(), json(Some(self.how)));
+        if kernel_gives_reasons() {
+            compare("close.reason", conn.at("/close/reason").to_string(), json(self.reason));
+        }
+        compare("time_wait", conn.at("/time_wait").to_string(), time_wait.to_string());
+        let bytes = [conn.count("/bytes_sent"), conn.count("/bytes_received")];
+        compare("bytes", format!("{bytes:?}"), format!("{:?}", self.bytes.map(Some)));
+        for (path, expected) in
+            [("/complete", true), ("/preexisting", false), ("/open", false), ("/lost", false)]
+        {
+            let found = if path == "/lost" { conn.count(path) != Some(0) } else { conn.is_true(path) };
+            compare(path, found.to_string(), expected.to_string());
+        }
+        if let Err(error) = check_times(conn) {
+            wrong.push(error.to_string());
+        }
+        wrong
+    }
+}
+
+/// The names of the states in a `conn` record.
+pub fn states(conn: &Record) -> Vec<&str> {
+    let states = conn.at("/states").as_array().into_iter().flatten();
+    states.map(|state| state["state"].as_str().unwrap_or_default()).collect()
+}
+
+/// When a `conn` record reached a state, in microseconds.
+pub fn reached(conn: &Record, name: &str) -> Result<f64> {
+    let states = conn.at("/states").as_array().into_iter().flatten();
+    let mut times = states.filter(|state| state["state"] == name).map(|state| &state["at_us"]);
+    times.next().and_then(|at| at.as_f64()).with_context(|| format!("no time of {name} in {conn:?}"))
+}
+
+/// They never go back, and begin with the record's.
+fn check_times(conn: &Record) -> Result<()> {
+    let states = conn.at("/states").as_array().into_iter().flatten();
+    let times: Vec<Option<f64>> = states.map(|state| state["at_us"].as_f64()).collect();
+    ensure!(times.first() == Some(&Some(0.0)), "the first state begins at {:?}", times.first());
+    ensure!(times.is_sorted() && !times.contains(&None), "times of states {times:?}");
+    let close = conn.number("/close/at_us");
+    ensure!(close.is_some() && close <= times[times.len() - 1], "close.at_us {close:?}");
+    for path in ["/opened", "/closed"] {
+        ensure!(conn.at(path).is_string(), "{path} {}", conn.at(path));
+    }
+    let established = conn.at("/states").to_string().contains("ESTABLISHED");
+    ensure!(established != conn.is_null("/established"), "established {}", conn.at("/established"));
+    Ok(())
+}
+
+fn json(text: Option<&str>) -> String {
+    text.map_or_else(|| "null".to_owned(), |text| format!("\"{text}\""))
+}
+
+/// From 6.12 on the kernel gives a reason for every reset that it sends.
+fn kernel_gives_reasons() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(12))
+}
+
+/// One playing of a scenario.
+struct Play {
+    site: Site,
+    port: u16,
+    ends: Vec<End>,
+}
+
+/// Two namespaces, a wire between them, and a tracer that sees both.
+pub struct Stage {
+    tracer: Tracer,
+    pub wire: Wire,
+    pub near: Netns,
+    pub far: Netns,
+    plays: Vec<Play>,
+}
+
+/// Where a scenario is played.
+pub struct Place<'a> {
+    pub wire: &'a Wire,
+    pub clients: &'a Netns,
+    pub servers: &'a Netns,
+    pub address: SocketAddr,
+}
+
+impl Place<'_> {
+    pub fn listen(&self) -> Result<TcpListener> {
+        self.servers.enter(|| {
+            TcpListener::bind(self.address).with_context(|| format!("cannot listen on {}", self.address))
+        })
+    }
+
+    /// Connects from a port that the kernel chooses.
+    pub fn connect(&self) -> Result<TcpStream> {
+        let client = socket::unconnected(self.clients)?;
+        socket::connect(&client, self.address)?;
+        Ok(client)
+    }
+
+    /// An established connection: the client's end and the server's.
+    pub fn pair(&self) -> Result<(TcpStream, TcpStream)> {
+        let listener = self.listen()?;
+        let client = self.connect()?;
+        Ok((client, listener.accept()?.0))
+    }
+
+    /// An established connection on which each side has sent something.
+    pub fn talk(&self) -> Result<(TcpStream, TcpStream)> {
+        let (mut client, mut server) = self.pair()?;
+        speak(&mut client, &mut server)?;
+        Ok((client, server))
+    }
+}
+
+/// Each end sends something and the other reads it.
+pub fn speak(client: &mut TcpStream, server: &mut TcpStream) -> Result<()> {
+    crate::client::pass(client, server, PING)?;
+    crate::client::pass(server, client, ANSWER)
+}
+
+/// What the tracer told.
+pub struct Told {
+    pub records: Records,
+    /// The records of all plays.
+    pub conns: Vec<Record>,
+}
+
+impl Stage {
+    pub fn new() -> Result<Self> {
+        let (near, far) = (Netns::new()?, Netns::new()?);
+        let wire = Wire::join(&near, &format!("{NEAR}/24"), &far, &format!("{FAR}/24"))?;
+        let tracer = Tracer::start(&near, &[])?;
+        Ok(Self { tracer, wire, near, far, plays: Vec::new() })
+    }
+
+    /// Sets a value below `/proc/sys/net/ipv4` in both namespaces.
+    pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
+        for netns in [&self.near, &self.far] {
+            sysctl(netns, name, value)?;
+        }
+        Ok(())
+    }
+
+    /// Plays a scenario again and again; what it must look like is checked in the end.
+    pub fn play(
+        &mut self,
+        sites: &[Site],
+        ends: &[End],
+        scenario: impl Fn(&Place<'_>) -> Result<()>,
+    ) -> Result<()> {
+        for (site, port) in self.cast(sites, ends)? {
+            scenario(&self.place(site, port)).with_context(|| format!("{site:?}, port {port}"))?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::play`], all at the same time: for scenarios that take long.
+    pub fn play_at_once(
+        &mut self,
+        sites: &[Site],
+        ends: &[End],
+        scenario: impl Fn(&Place<'_>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let plays = self.cast(sites, ends)?;
+        let (stage, scenario) = (&*self, &scenario);
+        thread::scope(|scope| {
+            let played: Vec<_> = plays
+                .into_iter()
+                .map(|(site, port)| scope.spawn(move || scenario(&stage.place(site, port))))
+                .collect();
+            let mut results = played.into_iter().map(|play| play.join());
+            results.try_for_each(|result| result.map_err(|_| anyhow!("a scenario panicked"))?)
+        })
+    }
+
+    fn cast(&mut self, sites: &[Site], ends: &[End]) -> Result<Vec<(Site, u16)>> {
+        let mut plays = Vec::new();
+        for _ in 0..repeat() {
+            for &site in sites {
+                let port = FIRST_PORT + u16::try_from(self.plays.len())?;
+                self.plays.push(Play { site, port, ends: ends.to_vec() });
+                plays.push((site, port));
+            }
+        }
+        Ok(plays)
+    }
+
+    fn place(&self, site: Site, port: u16) -> Place<'_> {
+        let (servers, host) = match site {
+            Site::Wire => (&self.far, FAR),
+            Site::Loopback => (&self.near, Ipv4Addr::LOCALHOST),
+        };
+        Place { wire: &self.wire, clients: &self.near, servers, address: (host, port).into() }
+    }
+
+    /// Waits until the records so far have the answer.
+    pub fn wait_for<T>(&mut self, what: &str, ask: impl FnMut(&Records) -> Option<T>) -> Result<T> {
+        self.tracer.wait_for(what, ask)
+    }
+
+    /// Waits for what was played to be told, stops the tracer and checks every record.
+    pub fn finish(mut self) -> Result<Told> {
+        let expected: usize = self.plays.iter().map(|play| play.ends.len()).sum();
+        let (near, far) = (&self.near, &self.far);
+        let waited = self.tracer.wait_for(&format!("{expected} `conn` records"), |records| {
+            (records.conns(near).len() + records.conns(far).len() >= expected).then_some(())
+        });
+        // What came is checked in any case: it says more than what is missing.
+        let run = self.tracer.stop()?;
+        let mut conns = run.records.conns(&self.near);
+        conns.extend(run.records.conns(&self.far));
+        let mut wrong: Vec<String> = Vec::new();
+        for play in &self.plays {
+            if let Err(error) = play.check(&conns) {
+                wrong.push(format!("{:?}, port {}: {error:#}", play.site, play.port));
+            }
+        }
+        if let Some(first) = wrong.first() {
+            let all = self.plays.len();
+            bail!(
+                "{} of {all} plays are told wrongly, the first and the last:\n{first}\n{}",
+                wrong.len(),
+                wrong[wrong.len() - 1]
+            );
+        }
+        waited?;
+        ensure!(conns.len() == expected, "{} `conn` records, not {expected}", conns.len());
+        let stats = run.records.final_stats().context("no final stats")?;
+        ensure!(stats.counts("/lost").iter().all(|(_, count)| *count == 0), "lost: {stats:?}");
+        Ok(Told { records: run.records, conns })
+    }
+}
+
+impl Play {
+    /// Each end has one record, and nobody else has.
+    fn check(&self, conns: &[Record]) -> Result<()> {
+        let port = |conn: &Record, end: &str| conn.count(end) == Some(self.port.into());
+        let conns: Vec<Record> = conns
+            .iter()
+            .filter(|conn| port(conn, "/local/port") || port(conn, "/remote/port"))
+            .cloned()
+            .collect();
+        let told: Vec<_> = self.ends.iter().map(|end| end.check(self, &conns)).collect();
+        let wrong: Vec<String> =
+            told.iter().filter_map(|told| Some(format!("{:#}", told.as_ref().err()?))).collect();
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n  "));
+        let told: Vec<&Record> = told.into_iter().flatten().collect();
+        ensure!(conns.len() == told.len(), "{} records, not {}", conns.len(), told.len());
+        if let [one, other] = told[..] {
+            let named = [one.text("/peer"), other.text("/peer")];
+            ensure!(named == [other.text("/id"), one.text("/id")], "peers: {one:?}\n  {other:?}");
+        }
+        Ok(())
+    }
+}
+
+/// Sets a value below `/proc/sys/net/ipv4` in a namespace.
+pub fn sysctl(netns: &Netns, name: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/ipv4/{name}");
+    netns.enter(|| fs::write(&path, value).with_context(|| format!("cannot write {value} to {path}")))
+}

@@ -1,0 +1,228 @@
+//! TIME_WAIT: a mini-socket takes over from the socket (`tcp_time_wait`), and nothing traces that. But it lives exactly as
+//! long as its timer is armed, and timers are traced: `timer:timer_start` begins it, `timer:timer_expire_entry` and
+//! `timer:timer_cancel` end it. (`net/ipv4/inet_timewait_sock.c`: `inet_twsk_schedule`, `tw_timer_handler`,
+//! `inet_twsk_deschedule_put`.)
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use tracer_ebpf::{
+    Conn, MISSING, TimeWait, TimeWaitRecord, Tuple, counter, end_cause, kind, state, tcp_flag, time_wait,
+};
+
+use crate::{
+    fields::{AF_INET6, load, mapped, probe},
+    globals::{CONNECTING, CONNS, TIME_WAITS, config, count, count_own, field, now},
+    ring,
+};
+
+/// References to a mini-socket that its own tables and timer hold (`inet_twsk_hashdance`): with more, somebody is
+/// working on it, and arming its timer is not its beginning.
+const OWN_REFERENCES: u32 = 3;
+
+/// How long after a SYN or RST an end is still its work. They are handled in the same run of the network stack.
+const HINT_NS: u64 = 1_000_000_000;
+
+#[btf_tracepoint(function = "timer_start")]
+pub fn timer_start(ctx: BtfTracePointContext) -> i32 {
+    if let Some(tw) = mini_socket(ctx.arg(0)) {
+        started(tw);
+    }
+    0
+}
+
+#[btf_tracepoint(function = "timer_cancel")]
+pub fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
+    if let Some(tw) = mini_socket(ctx.arg(0)) {
+        stopped(tw, time_wait::CANCELLED);
+    }
+    0
+}
+
+#[btf_tracepoint(function = "timer_expire_entry")]
+pub fn timer_expire_entry(ctx: BtfTracePointContext) -> i32 {
+    if let Some(tw) = mini_socket(ctx.arg(0)) {
+        stopped(tw, time_wait::EXPIRED);
+    }
+    0
+}
+
+/// The mini-socket that a timer belongs to, when it is one's.
+#[inline(always)]
+fn mini_socket(timer: *const u8) -> Option<*const u8> {
+    let function: u64 = load(timer, field!(timer_function));
+    (function == config!(tw_timer_handler)).then(|| timer.wrapping_sub(field!(tw_timer) as usize))
+}
+
+/// Both ends of a mini-socket, which begins with a `sock_common`. Returns its address family.
+#[inline(always)]
+fn identify(tw: *const u8, tuple: &mut Tuple) -> Option<u8> {
+    let family: u16 = probe(tw, field!(skc_family))?;
+    tuple.local_port = probe(tw, field!(skc_num))?;
+    tuple.remote_port = u16::from_be(probe(tw, field!(skc_dport))?);
+    if family == AF_INET6 {
+        tuple.local_addr = probe(tw, field!(skc_v6_rcv_saddr))?;
+        tuple.remote_addr = probe(tw, field!(skc_v6_daddr))?;
+    } else {
+        tuple.local_addr = mapped(probe(tw, field!(skc_rcv_saddr))?);
+        tuple.remote_addr = mapped(probe(tw, field!(skc_daddr))?);
+    }
+    let net: u64 = probe(tw, field!(skc_net))?;
+    tuple.netns = probe(net as *const u8, field!(net_inum))?;
+    Some(family as u8)
+}
+
+#[inline(never)]
+fn started(tw: *const u8) -> Option<()> {
+    let mut tuple = Tuple::default();
+    let family = identify(tw, &mut tuple)?;
+    let references: u32 = probe(tw, field!(skc_refcnt))?;
+    if references > OWN_REFERENCES {
+        let known = TIME_WAITS.get_ptr_mut(&tuple)?;
+        // SAFETY: a live map value.
+        let known = unsafe { &mut *known };
+        if known.tw == tw as u64 && known.cancelled_ns != 0 {
+            known.cancelled_ns = 0;
+            count(counter::TIME_WAITS_ENDED, u64::MAX);
+            count_own(tuple.netns, counter::OWN_TIME_WAITS_ENDED, u64::MAX);
+            report(tw, &tuple, known, time_wait::REARMED, end_cause::UNKNOWN);
+        }
+        return Some(());
+    }
+    let began = TimeWait {
+        cookie: probe(tw, field!(skc_cookie))?,
+        tw: tw as u64,
+        began_ns: now(),
+        family,
+        ..TimeWait::default()
+    };
+    count(counter::TIME_WAITS_BEGUN, 1);
+    count_own(tuple.netns, counter::OWN_TIME_WAITS_BEGUN, 1);
+    if TIME_WAITS.insert(&tuple, &began, 0).is_err() {
+        count(counter::TIME_WAITS_FULL, 1);
+    }
+    Some(())
+}
+
+/// One that was there before the tracer.
+#[inline(never)]
+pub fn found(tw: *const u8) -> Option<()> {
+    let mut tuple = Tuple::default();
+    let family = identify(tw, &mut tuple)?;
+    if TIME_WAITS.get_ptr(&tuple).is_some() {
+        return None;
+    }
+    let found =
+        TimeWait { cookie: probe(tw, field!(skc_cookie))?, tw: tw as u64, family, ..TimeWait::default() };
+    if TIME_WAITS.insert(&tuple, &found, 0).is_err() {
+        count(counter::TIME_WAITS_FULL, 1);
+        return None;
+    }
+    count(counter::TIME_WAITS_FOUND, 1);
+    count_own(tuple.netns, counter::OWN_TIME_WAITS_FOUND, 1);
+    Some(())
+}
+
+#[inline(never)]
+fn stopped(tw: *const u8, what: u16) -> Option<()> {
+    let mut tuple = Tuple::default();
+    identify(tw, &mut tuple)?;
+    let known = TIME_WAITS.get_ptr_mut(&tuple)?;
+    // SAFETY: a live map value.
+    let known = unsafe { &mut *known };
+    if known.tw != tw as u64 {
+        return None;
+    }
+    count(counter::TIME_WAITS_ENDED, 1);
+    count_own(tuple.netns, counter::OWN_TIME_WAITS_ENDED, 1);
+    let now_ns = now();
+    if what == time_wait::EXPIRED {
+        report(tw, &tuple, known, what, end_cause::UNKNOWN);
+        let _ = TIME_WAITS.remove(&tuple);
+        return Some(());
+    }
+    known.cancelled_ns = now_ns;
+    let cause = cause(&tuple, known, now_ns);
+    if cause == end_cause::REUSED_BY_CONNECT {
+        count_own(tuple.netns, counter::OWN_TIME_WAITS_RECYCLED, 1);
+    }
+    report(tw, &tuple, known, what, cause);
+    Some(())
+}
+
+/// Why a timer is taken down, from what else is known at this moment.
+#[inline(always)]
+fn cause(tuple: &Tuple, known: &TimeWait, now_ns: u64) -> u8 {
+    if known.hint != 0 && now_ns - known.hint_ns < HINT_NS {
+        return if known.hint == tcp_flag::SYN { end_cause::REUSED_BY_SYN } else { end_cause::RESET };
+    }
+    let task = bpf_get_current_pid_tgid();
+    // SAFETY: read at once.
+    if let Some(sk) = unsafe { CONNECTING.get(&task) }
+        && let Some(conn) = CONNS.get_ptr(sk)
+    {
+        // SAFETY: a live map value.
+        let conn = unsafe { &*conn };
+        if conn.state == state::SYN_SENT
+            && conn.tuple.remote_port == tuple.remote_port
+            && conn.tuple.remote_addr == tuple.remote_addr
+        {
+            return end_cause::REUSED_BY_CONNECT;
+        }
+    }
+    let comm = bpf_get_current_comm().unwrap_or_default();
+    if comm[0] == b'k' && comm[1] == b'w' && comm[2] == b'o' && comm[3] == b'r' && comm[4] == b'k' {
+        return end_cause::NAMESPACE_EXIT;
+    }
+    if tuple.netns == config!(netns) { end_cause::KILLED } else { end_cause::UNKNOWN }
+}
+
+#[inline(always)]
+fn report(tw: *const u8, tuple: &Tuple, known: &TimeWait, what: u16, cause: u8) {
+    let substate = probe::<u8>(tw, field!(tw_substate)).unwrap_or(0);
+    let Some(slot) = ring::reserve::<TimeWaitRecord>(kind::TIME_WAIT, what, now()) else { return };
+    // SAFETY: the slot's members.
+    unsafe {
+        (*slot.0).conn = known.conn;
+        (*slot.0).began_ns = known.began_ns;
+        (*slot.0).tuple = *tuple;
+        (*slot.0).substate = substate;
+        (*slot.0).cause = cause;
+        (*slot.0).family = known.family;
+        (*slot.0).pad = [0; 5];
+    }
+    slot.submit(ring::wake_flags());
+}
+
+/// Whether TIME_WAIT is followed on this kernel.
+#[inline(always)]
+pub fn followed() -> bool {
+    config!(tw_timer_handler) != 0 && field!(skc_cookie) != MISSING
+}
+
+/// Whether a mini-socket took over from this socket: then it was made just before the socket's change to CLOSE.
+#[inline(never)]
+pub fn took_over(conn: &Conn) -> bool {
+    let Some(known) = TIME_WAITS.get_ptr_mut(&conn.tuple) else { return false };
+    // SAFETY: a live map value.
+    let known = unsafe { &mut *known };
+    if known.cookie != conn.cookie || known.cookie == 0 {
+        return false;
+    }
+    known.conn = conn.id;
+    true
+}
+
+/// A SYN or RST arrived for these ends.
+#[inline(never)]
+pub fn hint(tuple: &Tuple, flags: u8, now_ns: u64) {
+    if let Some(known) = TIME_WAITS.get_ptr_mut(tuple) {
+        // SAFETY: a live map value.
+        unsafe {
+            (*known).hint = flags & (tcp_flag::SYN | tcp_flag::RST);
+            (*known).hint_ns = now_ns;
+        }
+    }
+}

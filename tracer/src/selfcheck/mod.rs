@@ -1,0 +1,141 @@
+//! Our totals beside the kernel's own counters, for the network namespace that the tracer runs in.
+//!
+//! Neither side stands still while it is read, so the kernel's counters are read before ours and after: between the two
+//! ours must lie. What is outside may still be on its way to us, so it is a difference when the next reading has it too.
+
+mod compare;
+mod counters;
+mod finding;
+mod laws;
+
+pub use counters::Counters;
+
+use compare::Standing;
+use laws::Law;
+use serde_json::{Map, Value, json};
+
+/// Our totals in the tracer's own namespace; all but `time_wait_now` only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ours {
+    /// CLOSE to SYN_SENT, without those that found no free port.
+    pub active_opens: u64,
+    /// LISTEN to SYN_RECV.
+    pub passive_opens: u64,
+    /// SYN_SENT or SYN_RECV to CLOSE.
+    pub attempt_fails: u64,
+    /// ESTABLISHED or CLOSE_WAIT to CLOSE.
+    pub estab_resets: u64,
+    /// Resets sent.
+    pub out_rsts: u64,
+    /// Segments of the network's size sent again, SYN and SYN-ACK included.
+    pub retrans_segs: u64,
+    /// TIME_WAITs begun, FIN_WAIT2 without an owner included.
+    pub time_wait_begun: u64,
+    /// TIME_WAITs whose timer ran out.
+    pub time_wait_expired: u64,
+    /// TIME_WAITs that a `connect` took over.
+    pub time_wait_recycled: u64,
+    /// TIME_WAITs that exist now, those older than the tracer included.
+    pub time_wait_now: u64,
+    /// Everything counted as lost.
+    pub lost: u64,
+}
+
+/// What the running kernel's counters mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// `TW` and `TWKilled` count begins, not expiries: from 5.17 on, whose `inet_timewait_sock` has no `tw_kill`.
+    pub tw_counts_begins: bool,
+    /// `tcp_send_reset` shows resets that belong to no socket: from 6.10 on, where it also has a reason.
+    pub shows_resets_without_socket: bool,
+}
+
+/// What one check found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// For `selfcheck` in `stats`.
+    pub report: Value,
+    /// What nothing explains.
+    pub differences: Vec<Difference>,
+}
+
+/// Our total is not the kernel's, both since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Name of our total, a field of [`Ours`].
+    pub counter: &'static str,
+    /// The kernel's name.
+    pub kernel_counter: &'static str,
+    /// What is counted.
+    pub what: &'static str,
+    pub ours: u64,
+    pub kernel: u64,
+}
+
+/// All that one check reads.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    before: Counters,
+    ours: Ours,
+    after: Counters,
+}
+
+/// The comparison over a run.
+pub struct SelfCheck {
+    kernel: Kernel,
+    laws: Vec<(Law, Standing)>,
+    start: Reading,
+    last: Reading,
+}
+
+impl SelfCheck {
+    /// Begins when all hooks are attached. `before` was read ahead of `ours`.
+    pub fn start(kernel: Kernel, before: Counters, ours: Ours) -> Self {
+        Self::start_at(kernel, Reading { before, ours, after: Counters::read() })
+    }
+
+    fn start_at(kernel: Kernel, start: Reading) -> Self {
+        let laws = laws::of(kernel).map(|law| (law, Standing::default())).into();
+        Self { kernel, laws, start, last: start }
+    }
+
+    /// Compares while traffic goes on. `before` was read ahead of `ours`, which has all that waited in the ring.
+    ///
+    /// A difference is told when two checks in a row have it, and again each time that it has doubled.
+    pub fn check(&mut self, before: Counters, ours: Ours) -> Outcome {
+        self.check_at(Reading { before, ours, after: Counters::read() }, false)
+    }
+
+    /// Compares for the last time and tells every difference. `before` was read ahead of detaching the hooks, `ours` once
+    /// the ring was empty.
+    pub fn check_final(&mut self, before: Counters, ours: Ours) -> Outcome {
+        self.check_at(Reading { before, ours, after: Counters::read() }, true)
+    }
+
+    fn check_at(&mut self, now: Reading, is_final: bool) -> Outcome {
+        let Self { kernel, laws, start, last } = self;
+        let is_explained = now.ours.lost > 0;
+        let mut shown = Map::new();
+        let mut differences = Vec::new();
+        for (law, standing) in laws {
+            let comparison = compare::compare(law, start, last, &now);
+            let tell = standing.is_told(comparison.deviation.unwrap_or(0), is_final, is_explained);
+            if let Some(kernel) = comparison.total.kernel.filter(|_| tell) {
+                let Law { counter, kernel_counter, what, .. } = *law;
+                let ours = comparison.total.ours;
+                differences.push(Difference { counter, kernel_counter, what, ours, kernel });
+            }
+            shown.insert(law.counter.to_owned(), comparison.report(law, is_explained));
+        }
+        *last = now;
+        let report = json!({
+            "time_wait_counter": if kernel.tw_counts_begins { "begins" } else { "expiries" },
+            "lost": now.ours.lost,
+            "counters": shown,
+        });
+        Outcome { report, differences }
+    }
+}
+
+#[cfg(test)]
+mod tests;

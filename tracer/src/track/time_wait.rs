@@ -1,0 +1,238 @@
+//! TIME_WAIT, remembered from the socket it came from until its end.
+
+use std::collections::{HashMap, VecDeque};
+
+use tracer_ebpf::{Conn, TimeWaitRecord, Tuple, end_cause, state, time_wait};
+
+use super::{Connection, Party, Process};
+
+/// A cancelled timer is armed again at once, or never.
+const SETTLE_NS: u64 = 5_000_000;
+
+/// Where nothing told why it ended, the connection that took over its ends may: a handshake away.
+const SETTLE_UNKNOWN_NS: u64 = 1_000_000_000;
+
+/// Why a TIME_WAIT ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Expired,
+    ReusedByConnect,
+    ReusedBySyn,
+    Reset,
+    /// It never began: the kernel had no room.
+    Overflow,
+    Killed,
+    NamespaceExit,
+    Unknown,
+}
+
+impl End {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::ReusedByConnect | Self::ReusedBySyn => "reused",
+            Self::Reset => "reset",
+            Self::Overflow => "overflow",
+            Self::Killed => "killed",
+            Self::NamespaceExit => "namespace_exit",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    pub fn reused_by(self) -> Option<&'static str> {
+        match self {
+            Self::ReusedByConnect => Some("connect"),
+            Self::ReusedBySyn => Some("syn"),
+            _ => None,
+        }
+    }
+
+    fn of(cause: u8) -> Self {
+        match cause {
+            end_cause::REUSED_BY_CONNECT => Self::ReusedByConnect,
+            end_cause::REUSED_BY_SYN => Self::ReusedBySyn,
+            end_cause::RESET => Self::Reset,
+            end_cause::NAMESPACE_EXIT => Self::NamespaceExit,
+            end_cause::KILLED => Self::Killed,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A TIME_WAIT that ended.
+#[derive(Clone, Debug)]
+pub struct TimeWait {
+    /// `None`: its connection was older than the tracer, or not followed.
+    pub conn: Option<u64>,
+    pub tuple: Tuple,
+    pub family: u8,
+    pub process: Option<Process>,
+    /// `None`: before the tracer, or not seen.
+    pub began_ns: Option<u64>,
+    pub ended_ns: u64,
+    pub end: End,
+    /// The end's cause was seen, not inferred.
+    pub observed: bool,
+    pub closer: Option<Party>,
+    /// Requests that the connection had carried; `None` when it carried no HTTP.
+    pub requests: Option<u64>,
+    pub preexisting: bool,
+}
+
+/// What is kept of a connection.
+#[derive(Debug)]
+struct Living {
+    process: Option<Process>,
+    closer: Option<Party>,
+    requests: Option<u64>,
+    began_ns: Option<u64>,
+}
+
+/// Mini-sockets of connections that we followed, and those whose end is not settled yet.
+#[derive(Debug, Default)]
+pub struct TimeWaits {
+    living: HashMap<u64, Box<Living>>,
+    ending: VecDeque<TimeWaitRecord>,
+}
+
+/// What an ended mini-socket turned out to be.
+#[derive(Debug)]
+pub enum Ended {
+    TimeWait(Box<TimeWait>),
+    /// It was still in FIN_WAIT2: the peer's FIN never came.
+    FinWait2 {
+        conn: u64,
+        ended_ns: u64,
+    },
+}
+
+impl TimeWaits {
+    pub fn len(&self) -> usize {
+        self.living.len()
+    }
+
+    /// A socket gave way to its mini-socket. `began_ns`: when TIME_WAIT began; `None` while it is in FIN_WAIT2.
+    pub fn begin(&mut self, connection: &Connection, began_ns: Option<u64>) {
+        let living = Living {
+            process: connection.process.clone(),
+            closer: connection.close.and_then(|close| close.by),
+            requests: connection.http.map(|http| http.requests),
+            began_ns,
+        };
+        self.living.insert(connection.conn.id, Box::new(living));
+    }
+
+    /// The peer's FIN came, or the timer started anew for another reason: then the time of the first stays.
+    pub fn began(&mut self, conn: u64, time_ns: u64) {
+        if let Some(living) = self.living.get_mut(&conn) {
+            living.began_ns.get_or_insert(time_ns);
+        }
+    }
+
+    /// The kernel had no room for it.
+    pub fn overflow(connection: &Connection) -> TimeWait {
+        let conn = &connection.conn;
+        TimeWait {
+            conn: Some(conn.id),
+            tuple: conn.tuple,
+            family: conn.family,
+            process: connection.process.clone(),
+            began_ns: None,
+            ended_ns: conn.closed_ns,
+            end: End::Overflow,
+            observed: true,
+            closer: connection.close.and_then(|close| close.by),
+            requests: connection.http.map(|http| http.requests),
+            preexisting: false,
+        }
+    }
+
+    /// A timer ran out: that is the end.
+    pub fn expired(&mut self, record: &TimeWaitRecord) -> Ended {
+        self.ended(record, End::Expired, true)
+    }
+
+    /// A timer was cancelled: the end, unless it is armed again.
+    pub fn cancelled(&mut self, record: TimeWaitRecord) {
+        self.ending.push_back(record);
+    }
+
+    pub fn rearmed(&mut self, record: &TimeWaitRecord) {
+        if let Some(at) = self.ending.iter().rposition(|ending| same(ending, record)) {
+            self.ending.remove(at);
+        }
+    }
+
+    /// Settles what was cancelled long enough ago. `successor`: the role of a newer connection on the same ends.
+    pub fn settle(
+        &mut self,
+        now_ns: u64,
+        mut successor: impl FnMut(&TimeWaitRecord) -> Option<End>,
+        mut ended: impl FnMut(TimeWaitRecord, Ended),
+    ) {
+        let mut waiting = VecDeque::new();
+        while let Some(record) = self.ending.pop_front() {
+            let unknown = record.cause == end_cause::UNKNOWN;
+            let settle_ns = if unknown { SETTLE_UNKNOWN_NS } else { SETTLE_NS };
+            if record.header.time_ns.saturating_add(settle_ns) > now_ns {
+                waiting.push_back(record);
+                continue;
+            }
+            let (end, observed) = match End::of(record.cause) {
+                End::Unknown => (successor(&record).unwrap_or(End::Unknown), false),
+                // The cause is what was left over.
+                end @ (End::Killed | End::NamespaceExit) => (end, false),
+                end => (end, true),
+            };
+            let outcome = self.ended(&record, end, observed);
+            ended(record, outcome);
+        }
+        self.ending = waiting;
+    }
+
+    fn ended(&mut self, record: &TimeWaitRecord, end: End, observed: bool) -> Ended {
+        let living = self.living.remove(&record.conn);
+        let ended_ns = record.header.time_ns;
+        if record.substate == state::FIN_WAIT2 {
+            return Ended::FinWait2 { conn: record.conn, ended_ns };
+        }
+        let (process, closer, requests, began_ns) = match living {
+            Some(living) => (living.process, living.closer, living.requests, living.began_ns),
+            None => (None, None, None, (record.began_ns != 0).then_some(record.began_ns)),
+        };
+        Ended::TimeWait(Box::new(TimeWait {
+            conn: (record.conn != 0).then_some(record.conn),
+            tuple: record.tuple,
+            family: record.family,
+            process,
+            began_ns,
+            ended_ns,
+            end,
+            observed,
+            closer,
+            requests,
+            preexisting: record.began_ns == 0,
+        }))
+    }
+}
+
+/// Two records of one mini-socket.
+fn same(one: &TimeWaitRecord, other: &TimeWaitRecord) -> bool {
+    one.tuple == other.tuple && one.began_ns == other.began_ns
+}
+
+/// Whether a record says that TIME_WAIT itself (not FIN_WAIT2) goes on.
+pub fn is_beginning(record: &TimeWaitRecord) -> bool {
+    record.header.detail == time_wait::FIN_ARRIVED
+        || record.header.detail == time_wait::REARMED && record.substate == state::TIME_WAIT
+}
+
+/// The end that a newer connection on the same ends speaks of.
+pub fn taken_over_by(conn: &Conn, record: &TimeWaitRecord) -> Option<End> {
+    let newer = conn.opened_ns + SETTLE_UNKNOWN_NS > record.header.time_ns;
+    match conn.role {
+        tracer_ebpf::role::CLIENT if newer => Some(End::ReusedByConnect),
+        tracer_ebpf::role::SERVER if newer => Some(End::ReusedBySyn),
+        _ => None,
+    }
+}
