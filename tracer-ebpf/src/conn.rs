@@ -63,6 +63,8 @@ pub mod conn_flag {
     pub const TIME_WAIT_OVERFLOW: u16 = 1 << 10;
     /// The classifier saw its segments, so what is counted from them is known.
     pub const SEGMENTS_SEEN: u16 = 1 << 11;
+    /// The totals were read from the socket at least once, lately at its end or the run's.
+    pub const TOTALS_READ: u16 = 1 << 12;
 }
 
 /// Both ends as one local socket sees them.

@@ -76,6 +76,7 @@ pub fn refresh(tp: TcpSock, conn: &mut Conn) {
         conn.flags |= conn_flag::FIN_RECEIVED;
     }
     tp.totals(conn);
+    conn.flags |= conn_flag::TOTALS_READ;
 }
 
 /// Writes a milestone; a failure is counted on the connection.

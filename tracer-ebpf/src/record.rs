@@ -234,7 +234,8 @@ pub mod counter {
     pub const OWN_TIME_WAITS_ENDED: u32 = NEXT + 22;
     pub const OWN_TIME_WAITS_FOUND: u32 = NEXT + 23;
     pub const OWN_TIME_WAITS_RECYCLED: u32 = NEXT + 24;
-    pub const COUNT: u32 = NEXT + 25;
+    pub const OWN_TIME_WAITS_EXPIRED: u32 = NEXT + 25;
+    pub const COUNT: u32 = NEXT + 26;
 }
 
 contract!(

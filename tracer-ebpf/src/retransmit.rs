@@ -10,11 +10,22 @@ use crate::{
     ring,
 };
 
-/// Segments and bytes are read from `tcp_sock` at the end; what only this tracepoint tells is which were SYNs.
+/// Up to 6.16: (sk, skb), and only what was sent.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
-    let skb: *const u8 = ctx.arg(1);
+    retransmitted(ctx.arg(0), ctx.arg(1))
+}
+
+/// From 6.17 on: (sk, skb, err), also for what could not be sent.
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+pub fn tcp_retransmit_skb_err(ctx: BtfTracePointContext) -> i32 {
+    let err: i32 = ctx.arg(2);
+    if err == 0 { retransmitted(ctx.arg(0), ctx.arg(1)) } else { 0 }
+}
+
+/// Segments and bytes are read from `tcp_sock` at the end; what only this tracepoint tells is which were SYNs.
+#[inline(always)]
+fn retransmitted(sk: *const u8, skb: *const u8) -> i32 {
     count_segments(sk, skb);
     let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
     // SAFETY: a live map value.

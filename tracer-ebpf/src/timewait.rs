@@ -139,6 +139,7 @@ fn stopped(tw: *const u8, what: u16) -> Option<()> {
     count_own(tuple.netns, counter::OWN_TIME_WAITS_ENDED, 1);
     let now_ns = now();
     if what == time_wait::EXPIRED {
+        count_own(tuple.netns, counter::OWN_TIME_WAITS_EXPIRED, 1);
         report(tw, &tuple, known, what, end_cause::UNKNOWN);
         let _ = TIME_WAITS.remove(&tuple);
         return Some(());

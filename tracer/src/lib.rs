@@ -10,6 +10,7 @@ pub mod filter;
 pub mod http;
 pub mod kernel;
 pub mod report;
+pub mod selfcheck;
 pub mod source;
 pub mod start;
 pub mod stats;

@@ -86,10 +86,14 @@ impl Report<'_> {
             .collect();
         let established_ns = track::reached(conn, state::ESTABLISHED);
         let closed_ns = (!open).then_some(conn.closed_ns);
-        let totals = *open || conn.cookie != 0 || conn.closed_ns != 0;
         // The kernel counts the peer's FIN as a byte received (tcp_rcv_nxt_update).
         let fin = u64::from(conn.flags & conn_flag::FIN_RECEIVED != 0);
-        let known = |value: u64| (totals && !open).then_some(value);
+        let totals = conn.flags & conn_flag::TOTALS_READ != 0;
+        let known = |value: u64| totals.then_some(value);
+        let segments = conn.flags & conn_flag::SEGMENTS_SEEN != 0;
+        let seen = |value: u32| segments.then_some(value.into());
+        let syn_times = conn.syn_at_us.iter().take(conn.syn_retrans as usize);
+        let syn_at_us: Vec<Micros> = syn_times.map(|at_us| Micros::from_us((*at_us).into())).collect();
         self.lines.write(&record::Conn {
             ts: at(closed_ns.unwrap_or(now_ns)),
             id: ConnId(conn.id),
@@ -125,13 +129,21 @@ impl Report<'_> {
                 syn: Some(conn.syn_retrans.into()),
                 synack: Some(conn.synack_retrans.into()),
                 bytes: known(conn.bytes_retrans),
+                syn_at_us: &syn_at_us,
             },
             rtt_us: record::Rtt {
                 min: (conn.min_rtt_us != u32::MAX && !open)
                     .then_some(Micros::from_us(conn.min_rtt_us.into())),
                 smoothed: (conn.srtt_us != 0).then_some(Micros::from_us(conn.srtt_us.into())),
             },
-            keepalive_probes: record::KeepaliveProbes::default(),
+            keepalive_probes: record::KeepaliveProbes {
+                sent: seen(conn.probes_sent),
+                received: seen(conn.probes_received),
+            },
+            zero_windows: record::ZeroWindows {
+                sent: seen(conn.zero_windows_sent),
+                received: seen(conn.zero_windows_received),
+            },
             http: http.as_ref().map(http_summary),
             time_wait: *time_wait,
             complete: conn.lost == 0 && conn.flags & conn_flag::STATES_CUT == 0,

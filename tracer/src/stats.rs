@@ -4,9 +4,13 @@ use nix::sys::resource::{UsageWho, getrusage};
 use tracer_ebpf::{counter, kind};
 
 use crate::{
-    emit::record::{self, Cpu, Map, Segments, Table},
+    emit::{
+        record::{self, Cpu, Map, Segments, Table},
+        time::Timestamp,
+    },
     kernel::Options,
     report::Report,
+    selfcheck::{self, Counters, Ours, Outcome, SelfCheck},
     start,
     trace::Live,
 };
@@ -23,18 +27,42 @@ const KINDS: [(&str, u16); 8] = [
 ];
 
 /// Writes the records.
-#[derive(Debug)]
 pub struct Stats {
     last_ns: u64,
     max_connections: u64,
+    selfcheck: SelfCheck,
+    started: Timestamp,
 }
 
 impl Stats {
-    pub fn new(options: &Options) -> Self {
-        Self { last_ns: start::monotonic_ns(), max_connections: options.max_connections.into() }
+    /// Begins when all hooks are attached.
+    pub fn new(options: &Options, kernel: selfcheck::Kernel, live: &Live) -> Self {
+        let before = Counters::read();
+        Self {
+            last_ns: start::monotonic_ns(),
+            max_connections: options.max_connections.into(),
+            selfcheck: SelfCheck::start(kernel, before, ours(&live.tables.counters())),
+            started: start::now(),
+        }
     }
 
-    pub fn write(&mut self, report: &mut Report<'_>, live: &Live, is_final: bool) {
+    /// Writes a record while the run goes on, and what it finds amiss.
+    pub fn write(&mut self, report: &mut Report<'_>, live: &Live) {
+        let before = Counters::read();
+        let outcome = self.selfcheck.check(before, ours(&live.tables.counters()));
+        self.write_record(report, live, &outcome, false);
+    }
+
+    /// Writes the last record. `before`: the kernel's counters ahead of detaching.
+    pub fn write_final(&mut self, report: &mut Report<'_>, live: &Live, before: Counters) {
+        let outcome = self.selfcheck.check_final(before, ours(&live.tables.counters()));
+        self.write_record(report, live, &outcome, true);
+    }
+
+    fn write_record(&mut self, report: &mut Report<'_>, live: &Live, outcome: &Outcome, is_final: bool) {
+        for difference in &outcome.differences {
+            report.lines.write(&difference.finding(self.started, start::now()));
+        }
         let counters = live.tables.counters();
         let get = |index: u32| counters[index as usize];
         let events: Vec<(&str, u64)> =
@@ -59,6 +87,7 @@ impl Stats {
                 ("ring", ring_lost),
                 ("connections_full", get(counter::CONNS_FULL) + losses.connections_full),
                 ("flows_full", get(counter::FLOWS_FULL) + losses.flows_full),
+                ("time_waits_full", get(counter::TIME_WAITS_FULL)),
                 ("connections_unsent", get(counter::CONNS_LOST)),
                 ("bytes_over_budget", get(counter::BYTES_OVER_BUDGET)),
                 ("unclaimed_exchanges", losses.unclaimed_exchanges),
@@ -71,6 +100,7 @@ impl Stats {
                 ("connections", table(sizes.connections as u64)),
                 ("flows", table(sizes.flows as u64)),
                 ("awaiting_fin", table(sizes.awaiting_fin as u64)),
+                ("time_wait", table(live_time_waits(&counters))),
                 ("listening_ports", table(sizes.listeners as u64)),
             ]),
             segments: Segments {
@@ -82,9 +112,38 @@ impl Stats {
             output_bytes: totals.bytes,
             output_lines: totals.lines,
             cpu: cpu(),
-            selfcheck: None,
+            selfcheck: Some(&outcome.report),
         });
         self.last_ns = now_ns;
+    }
+}
+
+type Totals = [u64; counter::COUNT as usize];
+
+/// Mini-sockets that exist now, in all namespaces.
+fn live_time_waits(counters: &Totals) -> u64 {
+    let get = |index: u32| counters[index as usize];
+    (get(counter::TIME_WAITS_BEGUN) + get(counter::TIME_WAITS_FOUND))
+        .saturating_sub(get(counter::TIME_WAITS_ENDED))
+}
+
+/// Our totals beside the kernel's. They are counted in the kernel as things happen, so a full ring takes nothing away.
+fn ours(counters: &Totals) -> Ours {
+    let get = |index: u32| counters[index as usize];
+    let found = get(counter::OWN_TIME_WAITS_FOUND);
+    Ours {
+        active_opens: get(counter::ACTIVE_OPENS),
+        passive_opens: get(counter::PASSIVE_OPENS),
+        attempt_fails: get(counter::ATTEMPT_FAILS),
+        estab_resets: get(counter::ESTAB_RESETS),
+        out_rsts: get(counter::OUT_RSTS),
+        retrans_segs: get(counter::RETRANS_SEGS),
+        time_wait_begun: get(counter::OWN_TIME_WAITS_BEGUN),
+        time_wait_expired: get(counter::OWN_TIME_WAITS_EXPIRED),
+        time_wait_recycled: get(counter::OWN_TIME_WAITS_RECYCLED),
+        time_wait_now: (get(counter::OWN_TIME_WAITS_BEGUN) + found)
+            .saturating_sub(get(counter::OWN_TIME_WAITS_ENDED)),
+        lost: get(counter::TIME_WAITS_FULL),
     }
 }
 

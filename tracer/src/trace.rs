@@ -24,6 +24,7 @@ use crate::{
     http,
     kernel::{self, Interfaces, Kernel, LinkChanges, Options, ProcProcesses, Tables},
     report::Report,
+    selfcheck::Counters,
     source::{self, Event},
     start,
     stats::Stats,
@@ -116,7 +117,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
     start::write(&mut report, &hooks, interfaces.names(), &options);
     start::tell(&hooks, args.verbose);
 
-    let mut stats = Stats::new(&options);
+    let mut stats = Stats::new(&options, kernel.counters, &live);
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick = interval(TICK);
@@ -139,7 +140,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
             _ = interrupt.recv() => break None,
             _ = terminate.recv() => break None,
             () = &mut deadline => break None,
-            _ = stats_due.tick() => stats.write(&mut report, &live, false),
+            _ = stats_due.tick() => stats.write(&mut report, &live),
             _ = tick.tick() => {
                 live.tick(&mut report);
                 kernel.flush_log();
@@ -167,13 +168,16 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
         }
     };
 
+    while end.is_none() && live.drain(ring.get_mut(), &mut report) == BATCH {}
+    live.refresh(&mut kernel);
+    let counters = Counters::read();
     // Detach first: then the ring holds all there is.
     drop(interfaces);
     drop(kernel);
     if end.is_none() {
         while live.drain(ring.get_mut(), &mut report) == BATCH {}
         live.finish(&mut report);
-        stats.write(&mut report, &live, true);
+        stats.write_final(&mut report, &live, counters);
     }
     let ended = end.or_else(|| report.lines.ended());
     report.lines.finish(FINISH_LIMIT);
@@ -266,6 +270,13 @@ impl Live {
                 conn: Box::new(conn),
             };
             self.tracker.event(event, &mut self.processes, &mut self.outputs);
+        }
+    }
+
+    /// What is still open is told with its totals so far; those of other namespaces stay unknown.
+    fn refresh(&mut self, kernel: &mut Kernel) {
+        if self.tracker.sizes().connections > 0 && kernel.refresh_totals().is_ok() {
+            self.tables.connections().for_each(|conn| self.tracker.refresh(conn));
         }
     }
 

@@ -64,11 +64,13 @@ const WANTED: [Wanted; 11] = [
 ];
 
 impl Wanted {
-    /// Name of the program: the tracepoint's own, but for `tcp_send_reset`, whose reason argument came with 6.11.
+    /// Name of the program: the tracepoint's own, but where an argument was added (`tcp_send_reset` in 6.11,
+    /// `tcp_retransmit_skb` in 6.17).
     fn program(&self, types: &Types) -> Option<&'static str> {
         let name = self.name();
         match types.tracepoint_arguments(name)? {
             3 if name == "tcp_send_reset" => Some("tcp_send_reset_reason"),
+            3 if name == "tcp_retransmit_skb" => Some("tcp_retransmit_skb_err"),
             _ => Some(name),
         }
     }

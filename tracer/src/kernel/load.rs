@@ -14,7 +14,7 @@ use super::{
     tables::Tables,
     types::Types,
 };
-use crate::filter::Filter;
+use crate::{filter::Filter, selfcheck};
 
 /// The kernel programs, built from `tracer-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
@@ -36,6 +36,8 @@ pub struct Kernel {
     pub hooks: Vec<Hook>,
     /// `enum sk_rst_reason` of this kernel.
     pub reset_reasons: Vec<(u32, String)>,
+    /// What its counters mean.
+    pub counters: selfcheck::Kernel,
     #[cfg(feature = "ebpf-log")]
     log: Option<super::log::KernelLog>,
 }
@@ -126,6 +128,11 @@ impl Kernel {
             ebpf,
             hooks,
             reset_reasons: types.enumerators("sk_rst_reason"),
+            counters: selfcheck::Kernel {
+                tw_counts_begins: types.member("inet_timewait_sock", "tw_kill").is_none(),
+                shows_resets_without_socket: types.tracepoint_arguments("tcp_send_reset") == Some(3),
+                follows_time_wait: config.tw_timer_handler != 0,
+            },
             #[cfg(feature = "ebpf-log")]
             log,
         };
@@ -135,6 +142,14 @@ impl Kernel {
             .map_err(|error| anyhow!("the kernel refused the classifier: {}", say(&error)))?;
         snapshot::load(&mut kernel.ebpf, &btf);
         Ok(kernel)
+    }
+
+    /// Reads the totals of our own namespace's open connections into the table.
+    ///
+    /// # Errors
+    /// The iterator cannot run.
+    pub fn refresh_totals(&mut self) -> Result<(), String> {
+        snapshot::refresh_totals(&mut self.ebpf)
     }
 
     /// Writes out what the kernel side logged; does nothing without the feature `ebpf-log`.

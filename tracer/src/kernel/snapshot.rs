@@ -23,6 +23,9 @@ const PASSES: [(&str, &str, &str); 3] = [
     ("existing_report", "tcp", "connections older than the tracer, until they end"),
 ];
 
+/// Brings the totals of open connections up to date.
+const TOTALS: &str = "current_totals";
+
 /// Loads the iterator programs; one that the kernel refuses is reported when it should run.
 pub fn load(ebpf: &mut Ebpf, btf: &Btf) {
     for (program, kind, _) in PASSES {
@@ -30,6 +33,15 @@ pub fn load(ebpf: &mut Ebpf, btf: &Btf) {
             let _ = program.load(kind, btf);
         }
     }
+    if let Ok(program) = iterator(ebpf, TOTALS) {
+        let _ = program.load("tcp", btf);
+    }
+}
+
+/// Reads the totals of our own namespace's open connections into the table. (For other namespaces it would take
+/// privileges that a running tracer has given up.)
+pub fn refresh_totals(ebpf: &mut Ebpf) -> Result<(), String> {
+    iterator(ebpf, TOTALS).and_then(run)
 }
 
 /// Runs the iterators: sockets of all namespaces into the connection table, owners, then one record each.

@@ -17,6 +17,7 @@ use crate::filter::{COMM_BYTES, Filter};
 
 pub struct Tables {
     counters: PerCpuArray<MapData, u64>,
+    conns: HashMap<MapData, u64, Conn>,
     unsent: HashMap<MapData, u64, Conn>,
     marks: HashMap<MapData, MarkKey, Mark>,
     flows: HashMap<MapData, FlowKey, Flow>,
@@ -29,6 +30,7 @@ impl Tables {
             |name: &str| ebpf.take_map(name).with_context(|| format!("the object lacks the map {name}"));
         Ok(Self {
             counters: PerCpuArray::try_from(map("COUNTERS")?)?,
+            conns: HashMap::try_from(map("CONNS")?)?,
             unsent: HashMap::try_from(map("UNSENT")?)?,
             marks: HashMap::try_from(map("MARKS")?)?,
             flows: HashMap::try_from(map("FLOWS")?)?,
@@ -43,6 +45,11 @@ impl Tables {
                 .get(&(index as u32), 0)
                 .map_or(0, |by_cpu| by_cpu.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
         })
+    }
+
+    /// The connection table as it is.
+    pub fn connections(&self) -> impl Iterator<Item = Conn> {
+        self.conns.iter().flatten().map(|(_, conn)| conn)
     }
 
     /// Takes the finished connections that found the ring full.

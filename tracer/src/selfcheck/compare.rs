@@ -28,7 +28,8 @@ pub(super) struct Comparison {
 
 pub(super) fn compare(law: &Law, start: &Reading, last: &Reading, now: &Reading) -> Comparison {
     if law.is_level {
-        let (ours, before, after) = ((law.ours)(&now.ours), (law.kernel)(&now.before), (law.kernel)(&now.after));
+        let (ours, before, after) =
+            ((law.ours)(&now.ours), (law.kernel)(&now.before), (law.kernel)(&now.after));
         let range = before.zip(after).map(|(before, after)| (before.min(after), before.max(after)));
         return Comparison {
             interval: None,
@@ -107,20 +108,20 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// Takes a reading in; true when its deviation is to be told.
-    pub fn is_told(&mut self, deviation: i128, is_final: bool, is_explained: bool) -> bool {
+    /// Takes a reading in; returns how many events of difference are to be told, if any.
+    pub fn news(&mut self, deviation: i128, is_final: bool, is_explained: bool) -> Option<u64> {
         let persists = deviation.signum() == self.last.signum() && deviation.abs() >= self.last.abs();
-        // The smaller of the two readings is what is certain.
+        // While traffic goes on, what both readings have is certain.
         let certain = if is_final { deviation } else { self.last };
         self.last = deviation;
         if deviation == 0 || is_explained || !(persists || is_final) {
-            return false;
+            return None;
         }
-        let is_news = certain.signum() != self.told.signum() || certain.abs() / 2 >= self.told.abs();
-        if is_final || is_news {
-            self.told = certain;
-            return true;
+        let has_doubled = certain.signum() != self.told.signum() || certain.abs() / 2 >= self.told.abs();
+        if !is_final && !has_doubled {
+            return None;
         }
-        false
+        self.told = certain;
+        u64::try_from(certain.abs()).ok()
     }
 }

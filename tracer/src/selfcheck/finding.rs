@@ -7,25 +7,25 @@ use serde_json::json;
 impl Difference {
     /// The record that tells of it.
     pub fn finding(&self, first_seen: Timestamp, last_seen: Timestamp) -> Finding {
-        let Self { counter, kernel_counter, what, ours, kernel } = *self;
-        let count = ours.abs_diff(kernel);
-        let wrong = if ours < kernel { "missing from the output" } else { "too many in the output" };
+        let Self { counter, kernel_counter, what, ours, kernel, certain } = *self;
+        let wrong = if ours < kernel { "missing" } else { "too many" };
+        let are = if certain == 1 { "is" } else { "are" };
         Finding {
             ts: last_seen,
             kind: "selfcheck",
             severity: "warning",
             subject: json!({"counter": counter, "kernel_counter": kernel_counter}),
             summary: format!(
-                "The tracer counted {ours} {what} in its network namespace where the kernel counted {kernel}: {count} \
-                 may be {wrong}, and no counted loss explains it."
+                "The tracer counted {ours} {what} in its network namespace and the kernel {kernel}: at least {certain} \
+                 {are} {wrong}, and no loss that was counted explains it."
             ),
-            evidence: json!({"ours": ours, "kernel": kernel, "difference": i128::from(ours) - i128::from(kernel)}),
+            evidence: json!({"ours": ours, "kernel": kernel, "at_least": certain}),
             remedy: "Report this with the `start` line and the last `stats` line of this run, the output of `uname -a`, \
                      and what the host was doing; until it is solved, do not rely on this total."
                 .into(),
             first_seen,
             last_seen,
-            count,
+            count: certain,
         }
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn of(kernel: Kernel) -> [Law; 9] {
     } else {
         (|ours| ours.time_wait_expired, "TIME_WAITs run out")
     };
+    let time_wait_hidden = if kernel.follows_time_wait { Hidden::None } else { Hidden::Any };
     [
         Law::same(
             "active_opens",
@@ -89,21 +90,28 @@ pub(super) fn of(kernel: Kernel) -> [Law; 9] {
                 |counters| counters.retrans_segs,
             )
         },
-        Law::same(
-            if kernel.tw_counts_begins { "time_wait_begun" } else { "time_wait_expired" },
-            "TcpExt TW + TWKilled",
-            what,
-            time_waits,
-            |counters| counters.time_waits,
-        ),
-        Law::same(
-            "time_wait_recycled",
-            "TcpExt TWRecycled",
-            "TIME_WAITs reused by connect",
-            |ours| ours.time_wait_recycled,
-            |counters| counters.time_waits_recycled,
-        ),
         Law {
+            hidden: time_wait_hidden,
+            ..Law::same(
+                if kernel.tw_counts_begins { "time_wait_begun" } else { "time_wait_expired" },
+                "TcpExt TW + TWKilled",
+                what,
+                time_waits,
+                |counters| counters.time_waits,
+            )
+        },
+        Law {
+            hidden: time_wait_hidden,
+            ..Law::same(
+                "time_wait_recycled",
+                "TcpExt TWRecycled",
+                "TIME_WAITs reused by connect",
+                |ours| ours.time_wait_recycled,
+                |counters| counters.time_waits_recycled,
+            )
+        },
+        Law {
+            hidden: time_wait_hidden,
             is_level: true,
             ..Law::same(
                 "time_wait_now",

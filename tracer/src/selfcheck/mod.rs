@@ -48,6 +48,8 @@ pub struct Kernel {
     pub tw_counts_begins: bool,
     /// `tcp_send_reset` shows resets that belong to no socket: from 6.10 on, where it also has a reason.
     pub shows_resets_without_socket: bool,
+    /// TIME_WAIT is followed by its timer; without that our totals of it stay 0.
+    pub follows_time_wait: bool,
 }
 
 /// What one check found.
@@ -70,6 +72,8 @@ pub struct Difference {
     pub what: &'static str,
     pub ours: u64,
     pub kernel: u64,
+    /// At least so many of the events that the two differ by are not just on their way.
+    pub certain: u64,
 }
 
 /// All that one check reads.
@@ -119,11 +123,11 @@ impl SelfCheck {
         let mut differences = Vec::new();
         for (law, standing) in laws {
             let comparison = compare::compare(law, start, last, &now);
-            let tell = standing.is_told(comparison.deviation.unwrap_or(0), is_final, is_explained);
-            if let Some(kernel) = comparison.total.kernel.filter(|_| tell) {
+            let certain = standing.news(comparison.deviation.unwrap_or(0), is_final, is_explained);
+            if let (Some(kernel), Some(certain)) = (comparison.total.kernel, certain) {
                 let Law { counter, kernel_counter, what, .. } = *law;
                 let ours = comparison.total.ours;
-                differences.push(Difference { counter, kernel_counter, what, ours, kernel });
+                differences.push(Difference { counter, kernel_counter, what, ours, kernel, certain });
             }
             shown.insert(law.counter.to_owned(), comparison.report(law, is_explained));
         }

@@ -267,6 +267,13 @@ impl Tracker {
         Some(done)
     }
 
+    /// Newer totals of an open connection.
+    pub fn refresh(&mut self, conn: Conn) {
+        if let Some(known) = self.connections.get_mut(&conn.id) {
+            *known = Conn { role: known.role, ..conn };
+        }
+    }
+
     /// Time passes: an orphaned FIN_WAIT2 whose FIN did not come is over.
     pub fn tick(&mut self, now_ns: u64, out: &mut Vec<Output>) {
         while let Some((&(until, id), ())) = self.awaiting_until.first_key_value() {

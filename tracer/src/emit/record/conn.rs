@@ -52,11 +52,13 @@ pub struct Conn<'a> {
     /// Payload received, each byte once.
     pub bytes_received: Option<u64>,
     /// What this socket sent again.
-    pub retransmits: Retransmits,
+    pub retransmits: Retransmits<'a>,
     /// Round-trip times as the kernel measured them.
     pub rtt_us: Rtt,
     /// TCP keep-alive probes (RFC 9293 §3.8.4).
     pub keepalive_probes: KeepaliveProbes,
+    /// Times that a receiver had no room (RFC 9293 §3.8.6.1).
+    pub zero_windows: ZeroWindows,
     /// The exchanges it carried; null when none.
     pub http: Option<HttpSummary>,
     /// Whether it went to TIME_WAIT.
@@ -91,11 +93,13 @@ pub struct Close<'a> {
 
 /// Segments and payload sent more than once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Retransmits {
+pub struct Retransmits<'a> {
     /// Segments that carry data or FIN.
     pub segments: Option<u64>,
     /// SYN segments.
     pub syn: Option<u64>,
+    /// When each of the first of them was sent, since `first_seen`: their back-off.
+    pub syn_at_us: &'a [Micros],
     /// SYN-ACK segments.
     pub synack: Option<u64>,
     /// Payload.
@@ -117,6 +121,15 @@ pub struct KeepaliveProbes {
     /// By this host.
     pub sent: Option<u64>,
     /// From the other end.
+    pub received: Option<u64>,
+}
+
+/// Episodes of a closed receive window: from the segment that announced 0 to the one that opened it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ZeroWindows {
+    /// Announced by this host.
+    pub sent: Option<u64>,
+    /// Announced by the other end.
     pub received: Option<u64>,
 }
 
