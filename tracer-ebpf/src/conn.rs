@@ -65,6 +65,10 @@ pub mod conn_flag {
     pub const SEGMENTS_SEEN: u16 = 1 << 11;
     /// The totals were read from the socket at least once, lately at its end or the run's.
     pub const TOTALS_READ: u16 = 1 << 12;
+    /// Cookie and both ends were taken from the socket.
+    pub const IDENTIFIED: u16 = 1 << 13;
+    /// Its end was missed: the socket was found gone.
+    pub const END_MISSED: u16 = 1 << 14;
 }
 
 /// Both ends as one local socket sees them.

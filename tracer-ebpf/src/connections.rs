@@ -52,6 +52,7 @@ pub fn identify(sk: *const u8, tp: TcpSock, conn: &mut Conn) {
     // SAFETY: a BTF-typed socket pointer.
     conn.cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
     tp.tuple(&mut conn.tuple);
+    conn.flags |= conn_flag::IDENTIFIED;
 }
 
 /// Appends to the timeline.

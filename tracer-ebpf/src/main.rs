@@ -11,6 +11,7 @@ mod flows;
 mod globals;
 mod head;
 mod owner;
+mod reconcile;
 mod reset;
 mod retransmit;
 mod ring;

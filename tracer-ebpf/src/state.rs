@@ -144,7 +144,7 @@ fn close(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) {
         return;
     }
     connections::refresh(tp, conn);
-    if conn.cookie == 0 {
+    if conn.flags & conn_flag::IDENTIFIED == 0 {
         // Never established: this is the first time that the tuple is complete, unless the connect failed for lack
         // of a port; the remote end is known either way.
         let remote = (conn.tuple.remote_addr, conn.tuple.remote_port);

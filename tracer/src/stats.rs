@@ -87,6 +87,7 @@ impl Stats {
                 ("ring", ring_lost),
                 ("connections_full", get(counter::CONNS_FULL) + losses.connections_full),
                 ("flows_full", get(counter::FLOWS_FULL) + losses.flows_full),
+                ("programs_missed", live.missed),
                 ("time_waits_full", get(counter::TIME_WAITS_FULL)),
                 ("connections_unsent", get(counter::CONNS_LOST)),
                 ("bytes_over_budget", get(counter::BYTES_OVER_BUDGET)),

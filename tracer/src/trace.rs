@@ -35,6 +35,8 @@ use crate::{
 const POLL: Duration = Duration::from_millis(20);
 /// How often time-outs are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the connection table is held against the sockets.
+const RECONCILE: Duration = Duration::from_secs(60);
 /// Most records handled before signals and timers are looked at again.
 const BATCH: usize = 4096;
 /// How long the end waits for a reader that does not read.
@@ -98,6 +100,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
         ),
         outputs: Vec::new(),
         undecodable: 0,
+        missed: 0,
     };
 
     let lines = Lines::new(Sink::start(target, QUEUE_BYTES)?);
@@ -128,6 +131,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
         args.stats_interval
     };
     let mut stats_due = interval_at(Instant::now() + every, every);
+    let mut reconcile_due = interval_at(Instant::now() + RECONCILE, RECONCILE);
     let deadline = tokio::time::sleep(args.duration.unwrap_or(Duration::from_secs(u32::MAX.into())));
     tokio::pin!(deadline);
     let ended = report.lines.until_ended();
@@ -140,7 +144,14 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
             _ = interrupt.recv() => break None,
             _ = terminate.recv() => break None,
             () = &mut deadline => break None,
-            _ = stats_due.tick() => stats.write(&mut report, &live),
+            _ = stats_due.tick() => {
+                live.missed = kernel.missed();
+                stats.write(&mut report, &live);
+            }
+            // Where the kernel cannot (before 5.13), an end that was missed stays missed.
+            _ = reconcile_due.tick() => {
+                let _ = kernel.reconcile();
+            }
             _ = tick.tick() => {
                 live.tick(&mut report);
                 kernel.flush_log();
@@ -168,8 +179,11 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
         }
     };
 
+    // What is told as open has to be.
+    let _ = kernel.reconcile();
     while end.is_none() && live.drain(ring.get_mut(), &mut report) == BATCH {}
     live.refresh(&mut kernel);
+    live.missed = kernel.missed();
     let counters = Counters::read();
     // Detach first: then the ring holds all there is.
     drop(interfaces);
@@ -213,6 +227,8 @@ pub struct Live {
     outputs: Vec<Output>,
     /// Ring records that did not have the contract's shape.
     pub undecodable: u64,
+    /// Times that the kernel could not run one of our programs.
+    pub missed: u64,
 }
 
 impl Live {

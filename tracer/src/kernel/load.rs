@@ -152,6 +152,19 @@ impl Kernel {
         snapshot::refresh_totals(&mut self.ebpf)
     }
 
+    /// Finds connections whose end was missed, and has them reported.
+    ///
+    /// # Errors
+    /// The iterator cannot run.
+    pub fn reconcile(&mut self) -> Result<(), String> {
+        snapshot::reconcile(&mut self.ebpf)
+    }
+
+    /// Times that the kernel did not run a program because it had interrupted it (`recursion_misses`, 5.12+).
+    pub fn missed(&self) -> u64 {
+        self.ebpf.programs().filter_map(|(_, program)| missed(program)).sum()
+    }
+
     /// Writes out what the kernel side logged; does nothing without the feature `ebpf-log`.
     pub fn flush_log(&mut self) {
         #[cfg(feature = "ebpf-log")]
@@ -199,6 +212,13 @@ impl Kernel {
         counts.sort();
         counts
     }
+}
+
+fn missed(program: &aya::programs::Program) -> Option<u64> {
+    use std::os::fd::{AsFd, AsRawFd};
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
 /// Before 5.11 maps count against RLIMIT_MEMLOCK; where the limit cannot be raised the load itself will say so.

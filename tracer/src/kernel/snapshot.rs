@@ -26,6 +26,9 @@ const PASSES: [(&str, &str, &str); 3] = [
 /// Brings the totals of open connections up to date.
 const TOTALS: &str = "current_totals";
 
+/// Finds connections whose end was missed.
+const RECONCILE: &str = "reconcile";
+
 /// Loads the iterator programs; one that the kernel refuses is reported when it should run.
 pub fn load(ebpf: &mut Ebpf, btf: &Btf) {
     for (program, kind, _) in PASSES {
@@ -33,9 +36,16 @@ pub fn load(ebpf: &mut Ebpf, btf: &Btf) {
             let _ = program.load(kind, btf);
         }
     }
-    if let Ok(program) = iterator(ebpf, TOTALS) {
-        let _ = program.load("tcp", btf);
+    for program in [TOTALS, RECONCILE] {
+        if let Ok(program) = iterator(ebpf, program) {
+            let _ = program.load("tcp", btf);
+        }
     }
+}
+
+/// Holds every entry of the connection table against its socket; one whose socket is gone is reported as finished.
+pub fn reconcile(ebpf: &mut Ebpf) -> Result<(), String> {
+    iterator(ebpf, RECONCILE).and_then(run)
 }
 
 /// Reads the totals of our own namespace's open connections into the table. (For other namespaces it would take

@@ -37,6 +37,8 @@ pub enum How {
     Aborted,
     /// None of these; `errno` tells.
     Error,
+    /// Its end was missed.
+    Unknown,
 }
 
 impl How {
@@ -50,6 +52,7 @@ impl How {
             Self::Unreachable => "unreachable",
             Self::Aborted => "aborted",
             Self::Error => "error",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -74,7 +77,7 @@ impl Close {
         let by = fin.map(|(party, _)| party).or(match how {
             How::RstReceived | How::Refused => Some(Party::Remote),
             How::RstSent | How::Aborted => Some(Party::Local),
-            How::Fin | How::Timeout | How::Unreachable | How::Error => None,
+            How::Fin | How::Timeout | How::Unreachable | How::Error | How::Unknown => None,
         });
         let end_ns = conn.closed_ns.saturating_sub(conn.opened_ns);
         Self {
@@ -103,6 +106,9 @@ fn first_fin(conn: &Conn) -> Option<(Party, Option<u64>)> {
 }
 
 fn how(conn: &Conn) -> How {
+    if conn.flags & conn_flag::END_MISSED != 0 {
+        return How::Unknown;
+    }
     match i32::from(conn.error) {
         libc::ECONNREFUSED => return How::Refused,
         libc::ETIMEDOUT => return How::Timeout,

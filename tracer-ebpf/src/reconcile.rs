@@ -1,0 +1,50 @@
+//! Connections whose end was missed. The kernel does not run a tracing program that it interrupted in the middle on the
+//! same CPU (`prog->active`, `__bpf_trace_run`), so once in a long while one is skipped: its socket stays in the table.
+//! From time to time each entry is held against its socket.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_for_each_map_elem;
+use tracer_ebpf::{Conn, conn_flag, state};
+
+use crate::{
+    connections,
+    fields::{load, probe},
+    globals::{CONNS, field, now},
+};
+
+/// A socket changes quickly in its first moments, and has no cookie of its own in SYN_RECV (up to 6.12).
+const SETTLED_NS: u64 = 60_000_000_000;
+
+/// An iterator only to be called: its last call, which has no socket, comes once for each reading.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub extern "C" fn reconcile(ctx: *mut c_void) -> i32 {
+    let sk: *const u8 = load(ctx.cast::<u8>().cast_const(), 8);
+    if sk.is_null() {
+        // SAFETY: the map pointer is the table's own, and the callback has the shape that the helper wants.
+        unsafe {
+            let table = (&raw const CONNS).cast_mut().cast();
+            bpf_for_each_map_elem(table, compare as *mut c_void, core::ptr::null_mut(), 0);
+        }
+    }
+    0
+}
+
+/// A socket that is gone has another cookie at its address, or is still in CLOSE there, or is not memory any more.
+extern "C" fn compare(_table: *mut c_void, key: *const u64, conn: *mut Conn, _context: *mut c_void) -> i64 {
+    // SAFETY: key and value of a live map entry.
+    let (sk, conn) = unsafe { (*key as *const u8, &mut *conn) };
+    let now_ns = now();
+    if conn.flags & conn_flag::IDENTIFIED == 0 || now_ns - conn.opened_ns < SETTLED_NS {
+        return 0;
+    }
+    let cookie: u64 = probe(sk, field!(skc_cookie)).unwrap_or(0);
+    let at: u8 = probe(sk, field!(skc_state)).unwrap_or(state::CLOSE);
+    if cookie != conn.cookie || at == state::CLOSE {
+        conn.flags |= conn_flag::END_MISSED;
+        conn.lost += 1;
+        connections::finish(sk, conn, now_ns);
+    }
+    0
+}
