@@ -124,8 +124,12 @@ impl Report<'_> {
             }),
             bytes_sent: known(conn.bytes_sent.saturating_sub(conn.bytes_retrans)),
             bytes_received: known(conn.bytes_received.saturating_sub(fin)),
+            segments: record::SegmentTotals {
+                sent: known(conn.segs_out.into()),
+                received: known(conn.segs_in.into()),
+            },
             retransmits: record::Retransmits {
-                segments: known(conn.retrans.saturating_sub(conn.synack_retrans).into()),
+                segments: known(conn.retrans.into()),
                 syn: Some(conn.syn_retrans.into()),
                 synack: Some(conn.synack_retrans.into()),
                 bytes: known(conn.bytes_retrans),

@@ -51,6 +51,8 @@ pub struct Conn<'a> {
     pub bytes_sent: Option<u64>,
     /// Payload received, each byte once.
     pub bytes_received: Option<u64>,
+    /// Segments either way, those without payload included.
+    pub segments: SegmentTotals,
     /// What this socket sent again.
     pub retransmits: Retransmits<'a>,
     /// Round-trip times as the kernel measured them.
@@ -94,7 +96,7 @@ pub struct Close<'a> {
 /// Segments and payload sent more than once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Retransmits<'a> {
-    /// Segments that carry data or FIN.
+    /// All of them, of which the next two are part (`tcp_sock.total_retrans`).
     pub segments: Option<u64>,
     /// SYN segments.
     pub syn: Option<u64>,
@@ -121,6 +123,15 @@ pub struct KeepaliveProbes {
     /// By this host.
     pub sent: Option<u64>,
     /// From the other end.
+    pub received: Option<u64>,
+}
+
+/// Segments as the kernel counts them (`tcp_sock.segs_out`, `segs_in`; RFC 4898).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SegmentTotals {
+    /// By this socket, retransmissions included.
+    pub sent: Option<u64>,
+    /// By this socket's peer.
     pub received: Option<u64>,
 }
 

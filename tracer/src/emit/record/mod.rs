@@ -12,7 +12,9 @@ mod stats;
 mod time_wait;
 mod value;
 
-pub use conn::{Close, Conn, HttpSummary, KeepaliveProbes, Retransmits, Rtt, StateAt, ZeroWindows};
+pub use conn::{
+    Close, Conn, HttpSummary, KeepaliveProbes, Retransmits, Rtt, SegmentTotals, StateAt, ZeroWindows,
+};
 pub use event::{ResetEvent, RetransmitEvent, StateEvent};
 pub use finding::Finding;
 pub use http::{Http, KeepAlive, Request, Response, Timeline};

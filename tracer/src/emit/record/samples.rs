@@ -117,6 +117,7 @@ fn conns() -> Vec<(&'static str, String)> {
         },
         bytes_sent: Some(100),
         bytes_received: Some(2000),
+        segments: SegmentTotals { sent: Some(5), received: Some(4) },
         retransmits: Retransmits {
             segments: Some(3),
             syn: Some(2),
@@ -158,6 +159,7 @@ fn conns() -> Vec<(&'static str, String)> {
         close: Close::default(),
         bytes_sent: None,
         bytes_received: None,
+        segments: SegmentTotals::default(),
         retransmits: Retransmits::default(),
         rtt_us: Rtt::default(),
         keepalive_probes: KeepaliveProbes::default(),
