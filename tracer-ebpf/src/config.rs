@@ -37,6 +37,7 @@ pub struct Fields {
     pub snd_nxt: u32,
     pub write_seq: u32,
     pub rcv_nxt: u32,
+    pub linger2: u32,
     // struct net
     pub net_inum: u32,
     pub net_cookie: u32,
@@ -87,6 +88,7 @@ impl Fields {
         snd_nxt: MISSING,
         write_seq: MISSING,
         rcv_nxt: MISSING,
+        linger2: MISSING,
         net_inum: MISSING,
         net_cookie: MISSING,
         task_group_leader: MISSING,
@@ -144,4 +146,4 @@ pub struct HostKey {
     pub addr: [u8; 16],
 }
 
-contract!(Fields = 152, Config = 64, HostKey = 20);
+contract!(Fields = 156, Config = 64, HostKey = 20);

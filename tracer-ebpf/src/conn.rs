@@ -69,6 +69,8 @@ pub mod conn_flag {
     pub const IDENTIFIED: u16 = 1 << 13;
     /// Its end was missed: the socket was found gone.
     pub const END_MISSED: u16 = 1 << 14;
+    /// Data came for an orphan, which it answers with an RST (`tcp_rcv_state_process`, TCPAbortOnData).
+    pub const ABORTED_ON_DATA: u16 = 1 << 15;
 }
 
 /// Both ends as one local socket sees them.
@@ -222,7 +224,11 @@ pub struct TimeWait {
     pub hint: u8,
     /// `AF_INET` or `AF_INET6`.
     pub family: u8,
-    pub pad: [u8; 6],
+    /// It answered a segment with an RST.
+    pub rst_sent: u8,
+    pub pad: u8,
+    /// As [`Conn::reset_reason`].
+    pub reset_reason: u32,
 }
 
 contract!(TimeWait = 56);

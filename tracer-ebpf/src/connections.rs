@@ -153,8 +153,8 @@ pub fn reset_follows(tp: TcpSock, conn: &Conn) -> bool {
     }
     match conn.old_state {
         state::ESTABLISHED | state::CLOSE_WAIT | state::SYN_RECV | state::FIN_WAIT1 => true,
-        // An orphan (DEAD) or one that has the peer's FIN (DONE) goes to a mini-socket instead.
-        state::FIN_WAIT2 => tp.flags() & (SOCK_DEAD | SOCK_DONE) == 0,
+        // An orphan (DEAD) or one that has the peer's FIN (DONE) goes to a mini-socket instead, if it may.
+        state::FIN_WAIT2 => tp.flags() & (SOCK_DEAD | SOCK_DONE) == 0 || tp.linger2() < 0,
         _ => false,
     }
 }

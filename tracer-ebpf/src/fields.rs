@@ -69,6 +69,12 @@ impl TcpSock {
         self.read(field!(rcv_nxt), 0)
     }
 
+    /// `TCP_LINGER2`: how long an orphan may stay in FIN_WAIT2; negative for not at all.
+    #[inline(always)]
+    pub fn linger2(self) -> i32 {
+        self.read(field!(linger2), 0)
+    }
+
     #[inline(always)]
     pub fn total_retrans(self) -> u32 {
         self.read(field!(total_retrans), 0)

@@ -103,7 +103,9 @@ pub struct FlowDir {
     /// Times that the sender closed its window.
     pub zero_windows: u32,
     pub window_closed: u8,
-    pub pad: [u8; 7],
+    /// An RST was seen.
+    pub rst: u8,
+    pub pad: [u8; 6],
 }
 
 /// One connection's segments.
@@ -144,7 +146,8 @@ impl Flow {
         probes: 0,
         zero_windows: 0,
         window_closed: 0,
-        pad: [0; 7],
+        rst: 0,
+        pad: [0; 6],
     };
     pub const ZERO: Self = Self {
         id: 0,

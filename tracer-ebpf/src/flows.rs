@@ -116,6 +116,18 @@ pub fn leave(conn: &mut Conn, await_fin: bool) {
     }
 }
 
+/// Whether the classifier watches a connection's segments and saw no RST from its peer.
+#[inline(never)]
+pub fn no_reset_came(conn: &Conn) -> bool {
+    let (key, local) = FlowKey::of(conn.netns_cookie, &conn.tuple);
+    let Some(flow) = FLOWS.get_ptr_mut(key) else { return false };
+    // SAFETY: a live map value.
+    let flow = unsafe { &mut *flow };
+    let seen = flow.id == conn.flow && flow.seen != 0;
+    let (_, theirs) = split(flow, local);
+    seen && theirs.rst == 0
+}
+
 #[inline(always)]
 pub fn remove(key: &FlowKey) {
     if FLOWS.remove(key).is_ok() {

@@ -191,7 +191,9 @@ pub struct TimeWaitRecord {
     /// One of [`end_cause`].
     pub cause: u8,
     pub family: u8,
-    pub pad: [u8; 5],
+    /// It answered a segment with an RST, for this reason.
+    pub rst_sent: u8,
+    pub reset_reason: u32,
 }
 
 /// Index into the per-CPU `COUNTERS`.

@@ -1,13 +1,14 @@
 //! `tcp:tcp_send_reset` (with the kernel's reason from 6.11 on) and `tcp:tcp_receive_reset`.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_ebpf::{Conn, MISSING, ResetRecord, conn_flag, counter, kind};
+use tracer_ebpf::{Conn, MISSING, ResetRecord, conn_flag, counter, kind, state};
 
 use crate::{
     connections,
     fields::{load, probe},
+    flows,
     globals::{CONNS, config, count_own, field, now},
-    ring,
+    ring, timewait,
 };
 
 /// Reason of a kernel that gives none.
@@ -29,7 +30,12 @@ pub fn tcp_send_reset_reason(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn sent(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
     count_own(namespace(sk, skb), counter::OUT_RSTS, 1);
-    let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
+    let Some(conn) = CONNS.get_ptr_mut(sk as u64) else {
+        if !sk.is_null() && load::<u8>(sk, field!(skc_state)) == state::TIME_WAIT && timewait::followed() {
+            timewait::reset_sent(sk, if reason == NO_REASON { 0 } else { reason });
+        }
+        return 0;
+    };
     // SAFETY: a live map value.
     let conn = unsafe { &mut *conn };
     if conn.role == tracer_ebpf::role::LISTENER {
@@ -67,6 +73,13 @@ pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
     let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
     // SAFETY: a live map value.
     let conn = unsafe { &mut *conn };
+    // `tcp_reset` traces this also where it only ends an orphan for which data came: nothing was received then, and the
+    // RST that goes out comes after the socket.
+    let orphan = conn.state == state::FIN_WAIT1 || conn.state == state::FIN_WAIT2;
+    if orphan && flows::no_reset_came(conn) {
+        conn.flags |= conn_flag::RST_SENT | conn_flag::ABORTED_ON_DATA;
+        return 0;
+    }
     conn.flags |= conn_flag::RST_RECEIVED;
     record(conn, false, NO_REASON);
     0

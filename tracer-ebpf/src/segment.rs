@@ -291,7 +291,8 @@ fn fin_arrived(flow: &mut Flow, key: &FlowKey, now_ns: u64) {
             (*slot.0).substate = state::TIME_WAIT;
             (*slot.0).cause = 0;
             (*slot.0).family = 0;
-            (*slot.0).pad = [0; 5];
+            (*slot.0).rst_sent = 0;
+            (*slot.0).reset_reason = 0;
         }
         slot.submit(ring::wake_flags());
     }
@@ -345,6 +346,8 @@ fn direction<const DIR: usize>(
     }
     if seen.flags & tcp_flag::RST == 0 {
         window(dir, seen);
+    } else {
+        dir.rst = 1;
     }
     let expected = dir.base_seq.wrapping_add(dir.next as u32);
     let offset = (dir.next as i64 + i64::from(seen.seq.wrapping_sub(expected) as i32)) as u64;

@@ -16,6 +16,10 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
     let old: i32 = ctx.arg(1);
     let new: i32 = ctx.arg(2);
+    // `close` after `shutdown` sets the state that is there already (`tcp_close_state`).
+    if old == new {
+        return 0;
+    }
     if let Some(tp) = TcpSock::from_sock(sk) {
         debug!(&ctx, "a socket changes from state {} to {}", old, new);
         change(sk, tp, old as u8, new as u8);

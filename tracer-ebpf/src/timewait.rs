@@ -22,8 +22,9 @@ use crate::{
 /// working on it, and arming its timer is not its beginning.
 const OWN_REFERENCES: u32 = 3;
 
-/// How long after a SYN or RST an end is still its work. They are handled in the same run of the network stack.
-const HINT_NS: u64 = 1_000_000_000;
+/// How long after a SYN or RST an end is still its work: the classifier and the stack see it in the same run, or on
+/// loopback with the backlog between.
+const HINT_NS: u64 = 5_000_000;
 
 #[btf_tracepoint(function = "timer_start")]
 pub fn timer_start(ctx: BtfTracePointContext) -> i32 {
@@ -135,8 +136,11 @@ fn stopped(tw: *const u8, what: u16) -> Option<()> {
     if known.tw != tw as u64 {
         return None;
     }
-    count(counter::TIME_WAITS_ENDED, 1);
-    count_own(tuple.netns, counter::OWN_TIME_WAITS_ENDED, 1);
+    // A timer that runs out is taken down first, which is traced as a cancellation (`expire_timers`).
+    if known.cancelled_ns == 0 {
+        count(counter::TIME_WAITS_ENDED, 1);
+        count_own(tuple.netns, counter::OWN_TIME_WAITS_ENDED, 1);
+    }
     let now_ns = now();
     if what == time_wait::EXPIRED {
         count_own(tuple.netns, counter::OWN_TIME_WAITS_EXPIRED, 1);
@@ -192,7 +196,8 @@ fn report(tw: *const u8, tuple: &Tuple, known: &TimeWait, what: u16, cause: u8) 
         (*slot.0).substate = substate;
         (*slot.0).cause = cause;
         (*slot.0).family = known.family;
-        (*slot.0).pad = [0; 5];
+        (*slot.0).rst_sent = known.rst_sent;
+        (*slot.0).reset_reason = known.reset_reason;
     }
     slot.submit(ring::wake_flags());
 }
@@ -226,4 +231,18 @@ pub fn hint(tuple: &Tuple, flags: u8, now_ns: u64) {
             (*known).hint_ns = now_ns;
         }
     }
+}
+
+/// The mini-socket answered a segment with an RST (`TCP_TW_RST`); an orphaned FIN_WAIT2 then ends.
+#[inline(never)]
+pub fn reset_sent(tw: *const u8, reason: u32) -> Option<()> {
+    let mut tuple = Tuple::default();
+    identify(tw, &mut tuple)?;
+    let known = TIME_WAITS.get_ptr_mut(&tuple)?;
+    // SAFETY: a live map value.
+    unsafe {
+        (*known).rst_sent = 1;
+        (*known).reset_reason = reason;
+    }
+    Some(())
 }

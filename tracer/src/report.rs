@@ -16,6 +16,9 @@ use crate::{
     track::{self, Connection, Output, Process, TimeWait},
 };
 
+/// Name in `enum sk_rst_reason` of the reset that answers data for an orphan; it is sent when the socket is gone.
+const ABORT_ON_DATA: &str = "TCP_ABORT_ON_DATA";
+
 /// Turns CLOCK_MONOTONIC into wall-clock time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -119,7 +122,14 @@ impl Report<'_> {
             close: close.as_ref().map_or_else(record::Close::default, |close| record::Close {
                 by: close.by.map(track::Party::name),
                 how: Some(close.how.name()),
-                reason: reset_reason(self.reset_reasons, close.reset_reason),
+                reason: if conn.flags & conn_flag::ABORTED_ON_DATA != 0 {
+                    self.reset_reasons
+                        .iter()
+                        .map(|(_, name)| name.as_str())
+                        .find(|name| *name == ABORT_ON_DATA)
+                } else {
+                    reset_reason(self.reset_reasons, close.reset_reason)
+                },
                 at_us: close.at_ns.map(Micros),
             }),
             bytes_sent: known(conn.bytes_sent.saturating_sub(conn.bytes_retrans)),

@@ -82,6 +82,7 @@ impl Types {
             snd_nxt: at("tcp_sock", "snd_nxt", 4),
             write_seq: at("tcp_sock", "write_seq", 4),
             rcv_nxt: at("tcp_sock", "rcv_nxt", 4),
+            linger2: at("tcp_sock", "linger2", 4),
             net_inum: {
                 let ns = at("net", "ns", self.0.structure_size("ns_common").unwrap_or(0));
                 let inum = at("ns_common", "inum", 4);

@@ -237,7 +237,7 @@ impl Tracker {
                     out.push(Output::TimeWait(done));
                 }
             }
-            Ended::FinWait2 { conn, ended_ns } => self.fin_stayed_away(conn, ended_ns, out),
+            Ended::FinWait2 { conn, ended_ns, reset } => self.fin_stayed_away(conn, ended_ns, reset, out),
         }
     }
 
@@ -251,9 +251,13 @@ impl Tracker {
         out.push(Output::Connection(done));
     }
 
-    /// An orphaned FIN_WAIT2 ended as such.
-    fn fin_stayed_away(&mut self, conn: u64, ended_ns: u64, out: &mut Vec<Output>) {
+    /// An orphaned FIN_WAIT2 ended as such; `reset`: with an RST sent for this reason.
+    fn fin_stayed_away(&mut self, conn: u64, ended_ns: u64, reset: Option<u32>, out: &mut Vec<Output>) {
         let Some(mut done) = self.stop_awaiting(conn) else { return };
+        if let (Some(reset_reason), Some(close)) = (reset, &mut done.close) {
+            close.how = How::RstSent;
+            close.reset_reason = reset_reason;
+        }
         done.states.push(StateAt::at(&done.conn, tracer_ebpf::state::CLOSE, ended_ns));
         done.time_wait = Some(false);
         let (key, _) = FlowKey::of(done.conn.netns_cookie, &done.conn.tuple);
@@ -280,7 +284,7 @@ impl Tracker {
             if until > now_ns {
                 break;
             }
-            self.fin_stayed_away(id, until, out);
+            self.fin_stayed_away(id, until, None, out);
             self.awaiting_until.remove(&(until, id));
         }
         self.settle_time_waits(now_ns, out);
@@ -291,14 +295,7 @@ impl Tracker {
     }
 
     fn settle_time_waits(&mut self, now_ns: u64, out: &mut Vec<Output>) {
-        let mut settled = Vec::new();
-        let (peers, connections) = (&self.peers, &self.connections);
-        let successor = |record: &TimeWaitRecord| {
-            let newer = peers.on(&record.tuple).filter_map(|id| connections.get(&id));
-            newer.filter_map(|conn| time_wait::taken_over_by(conn, record)).next()
-        };
-        self.time_waits.settle(now_ns, successor, |record, ended| settled.push((record, ended)));
-        for (record, ended) in settled {
+        for (record, ended) in self.time_waits.settle(now_ns) {
             out.push(Output::ForgetTimeWait { tuple: record.tuple, began_ns: record.began_ns });
             self.time_wait_ended(ended, out);
         }
@@ -328,6 +325,7 @@ impl Tracker {
         self.settle_role(&mut conn);
         self.flows.join(&conn);
         self.peers.add(&conn);
+        self.time_waits.succeeded_by(&conn);
         self.connections.insert(conn.id, conn);
     }
 

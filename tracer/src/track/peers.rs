@@ -38,11 +38,6 @@ impl Peers {
         }
     }
 
-    /// Open connections with these ends.
-    pub fn on(&self, tuple: &Tuple) -> impl Iterator<Item = u64> {
-        self.open.get(&ends(tuple)).into_iter().flatten().copied()
-    }
-
     /// The other end, also when it is gone already.
     pub fn of(&self, conn: &Conn) -> Option<u64> {
         self.pairs.get(&conn.id).copied()

@@ -92,7 +92,15 @@ struct Living {
 #[derive(Debug, Default)]
 pub struct TimeWaits {
     living: HashMap<u64, Box<Living>>,
-    ending: VecDeque<TimeWaitRecord>,
+    ending: VecDeque<Ending>,
+}
+
+/// A cancelled timer.
+#[derive(Debug)]
+struct Ending {
+    record: TimeWaitRecord,
+    /// What a newer connection on the same ends speaks of.
+    successor: Option<End>,
 }
 
 /// What an ended mini-socket turned out to be.
@@ -100,9 +108,11 @@ pub struct TimeWaits {
 pub enum Ended {
     TimeWait(Box<TimeWait>),
     /// It was still in FIN_WAIT2: the peer's FIN never came.
+    /// `reset`: an RST was sent for this reason.
     FinWait2 {
         conn: u64,
         ended_ns: u64,
+        reset: Option<u32>,
     },
 }
 
@@ -149,52 +159,62 @@ impl TimeWaits {
 
     /// A timer ran out: that is the end.
     pub fn expired(&mut self, record: &TimeWaitRecord) -> Ended {
+        // Running out begins with a cancellation.
+        self.rearmed(record);
         self.ended(record, End::Expired, true)
     }
 
     /// A timer was cancelled: the end, unless it is armed again.
     pub fn cancelled(&mut self, record: TimeWaitRecord) {
-        self.ending.push_back(record);
+        self.ending.push_back(Ending { record, successor: None });
     }
 
     pub fn rearmed(&mut self, record: &TimeWaitRecord) {
-        if let Some(at) = self.ending.iter().rposition(|ending| same(ending, record)) {
+        if let Some(at) = self.ending.iter().rposition(|ending| same(&ending.record, record)) {
             self.ending.remove(at);
         }
     }
 
-    /// Settles what was cancelled long enough ago. `successor`: the role of a newer connection on the same ends.
-    pub fn settle(
-        &mut self,
-        now_ns: u64,
-        mut successor: impl FnMut(&TimeWaitRecord) -> Option<End>,
-        mut ended: impl FnMut(TimeWaitRecord, Ended),
-    ) {
+    /// A connection opened: if it took over the ends of one whose end nothing explains, that is why it ended.
+    pub fn succeeded_by(&mut self, conn: &Conn) {
+        for ending in &mut self.ending {
+            if ending.record.tuple == conn.tuple && ending.successor.is_none() {
+                ending.successor = taken_over_by(conn, &ending.record);
+            }
+        }
+    }
+
+    /// Settles what was cancelled long enough ago.
+    pub fn settle(&mut self, now_ns: u64) -> Vec<(TimeWaitRecord, Ended)> {
+        let mut settled = Vec::new();
         let mut waiting = VecDeque::new();
-        while let Some(record) = self.ending.pop_front() {
-            let unknown = record.cause == end_cause::UNKNOWN;
+        while let Some(ending) = self.ending.pop_front() {
+            let Ending { record, successor } = &ending;
+            let unknown = record.cause == end_cause::UNKNOWN && successor.is_none();
             let settle_ns = if unknown { SETTLE_UNKNOWN_NS } else { SETTLE_NS };
             if record.header.time_ns.saturating_add(settle_ns) > now_ns {
-                waiting.push_back(record);
+                waiting.push_back(ending);
                 continue;
             }
             let (end, observed) = match End::of(record.cause) {
-                End::Unknown => (successor(&record).unwrap_or(End::Unknown), false),
+                End::Unknown => (successor.unwrap_or(End::Unknown), false),
                 // The cause is what was left over.
                 end @ (End::Killed | End::NamespaceExit) => (end, false),
                 end => (end, true),
             };
-            let outcome = self.ended(&record, end, observed);
-            ended(record, outcome);
+            let outcome = self.ended(record, end, observed);
+            settled.push((*record, outcome));
         }
         self.ending = waiting;
+        settled
     }
 
     fn ended(&mut self, record: &TimeWaitRecord, end: End, observed: bool) -> Ended {
         let living = self.living.remove(&record.conn);
         let ended_ns = record.header.time_ns;
         if record.substate == state::FIN_WAIT2 {
-            return Ended::FinWait2 { conn: record.conn, ended_ns };
+            let reset = (record.rst_sent != 0).then_some(record.reset_reason);
+            return Ended::FinWait2 { conn: record.conn, ended_ns, reset };
         }
         let (process, closer, requests, began_ns) = match living {
             Some(living) => (living.process, living.closer, living.requests, living.began_ns),
@@ -228,7 +248,7 @@ pub fn is_beginning(record: &TimeWaitRecord) -> bool {
 }
 
 /// The end that a newer connection on the same ends speaks of.
-pub fn taken_over_by(conn: &Conn, record: &TimeWaitRecord) -> Option<End> {
+fn taken_over_by(conn: &Conn, record: &TimeWaitRecord) -> Option<End> {
     let newer = conn.opened_ns + SETTLE_UNKNOWN_NS > record.header.time_ns;
     match conn.role {
         tracer_ebpf::role::CLIENT if newer => Some(End::ReusedByConnect),
