@@ -99,20 +99,6 @@ pub fn wait_until_done(netns: &Netns) -> Result<()> {
     })
 }
 
-/// Lets this process, and those that it starts, have so many descriptors open.
-pub fn allow_files(count: usize) -> Result<()> {
-    let count = count as libc::rlim_t;
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure is alive and written to as a whole.
-    let status = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    ensure!(status == 0, "file limit: {}", io::Error::last_os_error());
-    let wanted = libc::rlimit { rlim_cur: limit.rlim_cur.max(count), rlim_max: limit.rlim_max.max(count) };
-    // SAFETY: the structure is alive and only read.
-    let status = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) };
-    ensure!(status == 0, "{count} open files: {}", io::Error::last_os_error());
-    Ok(())
-}
-
 /// Lets the daemon's standard output hold a MiB: a reader that shares two processors with a load is woken late.
 pub fn widen_output(pid: u32) -> Result<()> {
     const ROOM: libc::c_int = 1 << 20;

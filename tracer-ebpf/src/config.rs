@@ -60,6 +60,9 @@ pub struct Fields {
     pub dev_net: u32,
     /// `sk_buff.cb` and `tcp_skb_cb.tcp_gso_segs` in it.
     pub skb_gso_segs: u32,
+    pub skb_head: u32,
+    pub skb_network_header: u32,
+    pub skb_transport_header: u32,
 }
 
 impl Fields {
@@ -104,6 +107,9 @@ impl Fields {
         skb_dev: MISSING,
         dev_net: MISSING,
         skb_gso_segs: MISSING,
+        skb_head: MISSING,
+        skb_network_header: MISSING,
+        skb_transport_header: MISSING,
     };
 }
 
@@ -146,4 +152,4 @@ pub struct HostKey {
     pub addr: [u8; 16],
 }
 
-contract!(Fields = 156, Config = 64, HostKey = 20);
+contract!(Fields = 168, Config = 64, HostKey = 20);

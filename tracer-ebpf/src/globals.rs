@@ -102,6 +102,19 @@ pub static PROCESSES: LruHashMap<u32, Owner> = LruHashMap::with_max_entries(1638
 #[map]
 pub static TIME_WAITS: HashMap<Tuple, TimeWait> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
+/// An event that was handled.
+#[repr(C)]
+pub struct Note {
+    /// Address of the socket or segment.
+    pub subject: u64,
+    /// 0: a free place.
+    pub what: u64,
+}
+
+/// Events that the first of two programs has handled, for the second; see `twice`.
+#[map]
+pub static NOTES: PerCpuArray<[Note; 4]> = PerCpuArray::with_max_entries(1, 0);
+
 /// The socket that a task last called `connect` on, by its pid and tgid.
 #[map]
 pub static CONNECTING: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);

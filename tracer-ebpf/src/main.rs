@@ -19,6 +19,7 @@ mod segment;
 mod snapshot;
 mod state;
 mod timewait;
+mod twice;
 
 #[cfg(not(test))]
 #[panic_handler]

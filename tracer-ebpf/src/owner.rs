@@ -15,29 +15,31 @@ use crate::{
     ring,
 };
 
-/// Fills in the running task's process.
+/// Fills in the running task's process. Name and start are those of the thread group's leader, as `/proc/PID` shows them.
 #[inline(always)]
 pub fn current(owner: &mut Owner, source: u8) {
     // SAFETY: helpers without arguments.
     let (pid, cgroup, task) = unsafe {
         ((bpf_get_current_pid_tgid() >> 32) as u32, bpf_get_current_cgroup_id(), bpf_get_current_task())
     };
-    owner.start_ns = process_start(task as *const u8);
     owner.cgroup = cgroup;
-    owner.comm = bpf_get_current_comm().unwrap_or_default();
     owner.pid = pid;
     owner.source = source;
+    match leader(task as *const u8) {
+        Some((start_ns, comm)) => (owner.start_ns, owner.comm) = (start_ns, comm),
+        None => (owner.start_ns, owner.comm) = (0, bpf_get_current_comm().unwrap_or_default()),
+    }
 }
 
-/// Start of a task's process, CLOCK_BOOTTIME ns; 0 when the kernel's types do not tell.
+/// Start (CLOCK_BOOTTIME ns) and name of a task's thread group leader; `None` when the kernel's types do not tell.
 #[inline(always)]
-fn process_start(task: *const u8) -> u64 {
-    if field!(task_group_leader) == MISSING || field!(task_start_boottime) == MISSING {
-        return 0;
+fn leader(task: *const u8) -> Option<(u64, [u8; 16])> {
+    let members = [field!(task_group_leader), field!(task_start_boottime), field!(task_comm)];
+    if members.contains(&MISSING) {
+        return None;
     }
-    probe::<u64>(task, field!(task_group_leader))
-        .and_then(|leader| probe(leader as *const u8, field!(task_start_boottime)))
-        .unwrap_or(0)
+    let leader = probe::<u64>(task, members[0])? as *const u8;
+    Some((probe(leader, members[1])?, probe(leader, members[2])?))
 }
 
 /// Tells the daemon at once of a process not seen before: it may be gone in a millisecond, and its executable

@@ -7,20 +7,47 @@ use crate::{
     connections,
     fields::{AF_INET6, TcpSock, load, mapped},
     globals::{CONNS, config, count_own, field, now},
-    ring,
+    ring, twice,
 };
 
 /// Up to 6.16: (sk, skb), and only what was sent.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
-    retransmitted(ctx.arg(0), ctx.arg(1))
+    first(ctx.arg(0), ctx.arg(1))
+}
+
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+pub fn tcp_retransmit_skb_again(ctx: BtfTracePointContext) -> i32 {
+    second(ctx.arg(0), ctx.arg(1))
 }
 
 /// From 6.17 on: (sk, skb, err), also for what could not be sent.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb_err(ctx: BtfTracePointContext) -> i32 {
     let err: i32 = ctx.arg(2);
-    if err == 0 { retransmitted(ctx.arg(0), ctx.arg(1)) } else { 0 }
+    if err == 0 { first(ctx.arg(0), ctx.arg(1)) } else { 0 }
+}
+
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+pub fn tcp_retransmit_skb_err_again(ctx: BtfTracePointContext) -> i32 {
+    let err: i32 = ctx.arg(2);
+    if err == 0 { second(ctx.arg(0), ctx.arg(1)) } else { 0 }
+}
+
+#[inline(always)]
+fn first(sk: *const u8, skb: *const u8) -> i32 {
+    retransmitted(sk, skb);
+    twice::note(skb, twice::RETRANSMIT);
+    0
+}
+
+/// See `twice`.
+#[inline(always)]
+fn second(sk: *const u8, skb: *const u8) -> i32 {
+    if !twice::take_note(skb, twice::RETRANSMIT) {
+        retransmitted(sk, skb);
+    }
+    0
 }
 
 /// Segments and bytes are read from `tcp_sock` at the end; what only this tracepoint tells is which were SYNs.

@@ -8,23 +8,49 @@ use crate::{
     fields::TcpSock,
     flows,
     globals::{CONNECTING, CONNS, config, count_own, debug, now},
-    owner, ring, timewait,
+    owner, ring, timewait, twice,
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
-    let old: i32 = ctx.arg(1);
-    let new: i32 = ctx.arg(2);
-    // `close` after `shutdown` sets the state that is there already (`tcp_close_state`).
-    if old == new {
-        return 0;
-    }
-    if let Some(tp) = TcpSock::from_sock(sk) {
-        debug!(&ctx, "a socket changes from state {} to {}", old, new);
-        change(sk, tp, old as u8, new as u8);
+    let (sk, old, new) = arguments(&ctx);
+    if handle(&ctx, sk, old, new) {
+        twice::note(sk, change_of(old, new));
     }
     0
+}
+
+/// The same program again; see `twice`.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state_again(ctx: BtfTracePointContext) -> i32 {
+    let (sk, old, new) = arguments(&ctx);
+    if !twice::take_note(sk, change_of(old, new)) {
+        handle(&ctx, sk, old, new);
+    }
+    0
+}
+
+#[inline(always)]
+fn arguments(ctx: &BtfTracePointContext) -> (*const u8, u8, u8) {
+    (ctx.arg(0), ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8)
+}
+
+#[inline(always)]
+fn handle(_ctx: &BtfTracePointContext, sk: *const u8, old: u8, new: u8) -> bool {
+    // `close` after `shutdown` sets the state that is there already (`tcp_close_state`).
+    if old == new {
+        return false;
+    }
+    let Some(tp) = TcpSock::from_sock(sk) else { return false };
+    debug!(_ctx, "a socket changes from state {} to {}", old, new);
+    change(sk, tp, old, new);
+    true
+}
+
+/// Not 0: states count from 1.
+#[inline(always)]
+fn change_of(old: u8, new: u8) -> u64 {
+    u64::from(old) << 8 | u64::from(new)
 }
 
 #[inline(always)]
@@ -172,7 +198,17 @@ fn close(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) {
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
+    destroyed(ctx.arg(0))
+}
+
+/// The same program again (see `twice`): it finds nothing left to do.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn tcp_destroy_sock_again(ctx: BtfTracePointContext) -> i32 {
+    destroyed(ctx.arg(0))
+}
+
+#[inline(always)]
+fn destroyed(sk: *const u8) -> i32 {
     if let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) {
         // SAFETY: a live map value.
         connections::finish(sk, unsafe { &mut *conn }, now());

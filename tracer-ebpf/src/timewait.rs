@@ -2,6 +2,9 @@
 //! long as its timer is armed, and timers are traced: `timer:timer_start` begins it, `timer:timer_expire_entry` and
 //! `timer:timer_cancel` end it. (`net/ipv4/inet_timewait_sock.c`: `inet_twsk_schedule`, `tw_timer_handler`,
 //! `inet_twsk_deschedule_put`.)
+//!
+//! Each program runs twice (see `twice`). Here the table tells the second one that all is
+//! done.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
@@ -34,6 +37,14 @@ pub fn timer_start(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+#[btf_tracepoint(function = "timer_start")]
+pub fn timer_start_again(ctx: BtfTracePointContext) -> i32 {
+    if let Some(tw) = mini_socket(ctx.arg(0)) {
+        started(tw);
+    }
+    0
+}
+
 #[btf_tracepoint(function = "timer_cancel")]
 pub fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
     if let Some(tw) = mini_socket(ctx.arg(0)) {
@@ -42,8 +53,24 @@ pub fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+#[btf_tracepoint(function = "timer_cancel")]
+pub fn timer_cancel_again(ctx: BtfTracePointContext) -> i32 {
+    if let Some(tw) = mini_socket(ctx.arg(0)) {
+        stopped(tw, time_wait::CANCELLED);
+    }
+    0
+}
+
 #[btf_tracepoint(function = "timer_expire_entry")]
 pub fn timer_expire_entry(ctx: BtfTracePointContext) -> i32 {
+    if let Some(tw) = mini_socket(ctx.arg(0)) {
+        stopped(tw, time_wait::EXPIRED);
+    }
+    0
+}
+
+#[btf_tracepoint(function = "timer_expire_entry")]
+pub fn timer_expire_entry_again(ctx: BtfTracePointContext) -> i32 {
     if let Some(tw) = mini_socket(ctx.arg(0)) {
         stopped(tw, time_wait::EXPIRED);
     }
@@ -92,13 +119,15 @@ fn started(tw: *const u8) -> Option<()> {
         }
         return Some(());
     }
-    let began = TimeWait {
-        cookie: probe(tw, field!(skc_cookie))?,
-        tw: tw as u64,
-        began_ns: now(),
-        family,
-        ..TimeWait::default()
-    };
+    let cookie = probe(tw, field!(skc_cookie))?;
+    if let Some(known) = TIME_WAITS.get_ptr(tuple) {
+        // SAFETY: a live map value.
+        let known = unsafe { &*known };
+        if known.tw == tw as u64 && known.cookie == cookie && known.cancelled_ns == 0 {
+            return Some(());
+        }
+    }
+    let began = TimeWait { cookie, tw: tw as u64, began_ns: now(), family, ..TimeWait::default() };
     count(counter::TIME_WAITS_BEGUN, 1);
     count_own(tuple.netns, counter::OWN_TIME_WAITS_BEGUN, 1);
     if TIME_WAITS.insert(&tuple, &began, 0).is_err() {
@@ -133,7 +162,7 @@ fn stopped(tw: *const u8, what: u16) -> Option<()> {
     let known = TIME_WAITS.get_ptr_mut(&tuple)?;
     // SAFETY: a live map value.
     let known = unsafe { &mut *known };
-    if known.tw != tw as u64 {
+    if known.tw != tw as u64 || what == time_wait::CANCELLED && known.cancelled_ns != 0 {
         return None;
     }
     // A timer that runs out is taken down first, which is traced as a cancellation (`expire_timers`).

@@ -274,10 +274,10 @@ impl Report<'_> {
     fn reset(&mut self, event: &ResetRecord) {
         self.lines.write(&record::ResetEvent {
             ts: self.clock.at(event.header.time_ns),
-            conn: Some(ConnId(event.conn)),
+            conn: (event.conn != 0).then_some(ConnId(event.conn)),
             tuple: tuple(&event.tuple, 0),
             direction: if event.sent != 0 { "sent" } else { "received" },
-            state: Some(track::state_name(event.state)),
+            state: (event.conn != 0).then_some(track::state_name(event.state)),
             reason: reset_reason(self.reset_reasons, event.reason),
         });
     }

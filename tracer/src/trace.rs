@@ -153,7 +153,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
                 let _ = kernel.reconcile();
             }
             _ = tick.tick() => {
-                live.tick(&mut report);
+                live.tick(ring.get_mut(), &mut report);
                 kernel.flush_log();
             }
             () = links.changed() => {
@@ -190,7 +190,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
     drop(kernel);
     if end.is_none() {
         while live.drain(ring.get_mut(), &mut report) == BATCH {}
-        live.finish(&mut report);
+        live.finish(ring.get_mut(), &mut report);
         stats.write_final(&mut report, &live, counters);
     }
     let ended = end.or_else(|| report.lines.ended());
@@ -272,14 +272,20 @@ impl Live {
     }
 
     /// Time-outs, and what found the ring full.
-    fn tick(&mut self, report: &mut Report<'_>) {
-        self.collect_unsent();
+    fn tick(&mut self, ring: &mut RingBuf<MapData>, report: &mut Report<'_>) {
+        self.collect_unsent(ring, report);
         self.tracker.tick(start::monotonic_ns(), &mut self.outputs);
         self.emit(report);
     }
 
-    fn collect_unsent(&mut self) {
-        for conn in self.tables.take_unsent() {
+    /// Takes in the finished connections that found the ring full, after all that the ring has of them.
+    fn collect_unsent(&mut self, ring: &mut RingBuf<MapData>, report: &mut Report<'_>) {
+        let unsent = self.tables.take_unsent();
+        if unsent.is_empty() {
+            return;
+        }
+        while self.drain(ring, report) == BATCH {}
+        for conn in unsent {
             let event = Event::Conn {
                 milestone: tracer_ebpf::milestone::CLOSED,
                 time_ns: conn.closed_ns,
@@ -287,6 +293,7 @@ impl Live {
             };
             self.tracker.event(event, &mut self.processes, &mut self.outputs);
         }
+        self.emit(report);
     }
 
     /// What is still open is told with its totals so far; those of other namespaces stay unknown.
@@ -296,8 +303,8 @@ impl Live {
         }
     }
 
-    fn finish(&mut self, report: &mut Report<'_>) {
-        self.collect_unsent();
+    fn finish(&mut self, ring: &mut RingBuf<MapData>, report: &mut Report<'_>) {
+        self.collect_unsent(ring, report);
         self.tracker.finish(&mut self.processes, &mut self.outputs);
         self.emit(report);
     }

@@ -106,9 +106,34 @@ pub fn tracepoints(ebpf: &mut Ebpf, types: &Types, btf: &Btf, attach: bool, time
                 }
                 Some(program) => tracepoint(ebpf, program, wanted.name(), btf, attach),
             };
+            // Attached second, it runs second.
+            let again =
+                wanted.program(types).and_then(|program| AGAIN.iter().find(|(first, _)| *first == program));
+            if let (Ok(()), Some((_, again))) = (&result, again) {
+                let _ = tracepoint(ebpf, again, wanted.name(), btf, attach);
+            }
             wanted.hook(result)
         })
         .collect()
+}
+
+/// Programs that run beside one of the same tracepoint, for what that cannot see: the kernel does not run a program
+/// inside of itself. Without them more is missed.
+const AGAIN: [(&str, &str); 9] = [
+    ("inet_sock_set_state", "inet_sock_set_state_again"),
+    ("tcp_destroy_sock", "tcp_destroy_sock_again"),
+    ("tcp_retransmit_skb", "tcp_retransmit_skb_again"),
+    ("tcp_retransmit_skb_err", "tcp_retransmit_skb_err_again"),
+    ("tcp_send_reset", "tcp_send_reset_again"),
+    ("tcp_send_reset_reason", "tcp_send_reset_reason_again"),
+    ("timer_start", "timer_start_again"),
+    ("timer_cancel", "timer_cancel_again"),
+    ("timer_expire_entry", "timer_expire_entry_again"),
+];
+
+/// Whether a program is one of two for its tracepoint: what one of them misses, the other sees.
+pub fn is_paired(program: &str) -> bool {
+    AGAIN.iter().any(|(first, second)| program == *first || program == *second)
 }
 
 fn tracepoint(ebpf: &mut Ebpf, program: &str, name: &str, btf: &Btf, attach: bool) -> Result<(), String> {

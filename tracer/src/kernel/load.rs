@@ -161,8 +161,10 @@ impl Kernel {
     }
 
     /// Times that the kernel did not run a program because it had interrupted it (`recursion_misses`, 5.12+).
+    /// Not those of programs that there are two of.
     pub fn missed(&self) -> u64 {
-        self.ebpf.programs().filter_map(|(_, program)| missed(program)).sum()
+        let alone = self.ebpf.programs().filter(|(name, _)| !hooks::is_paired(name));
+        alone.filter_map(|(_, program)| missed(program)).sum()
     }
 
     /// Writes out what the kernel side logged; does nothing without the feature `ebpf-log`.

@@ -106,6 +106,9 @@ impl Types {
                 let segments = at("tcp_skb_cb", "tcp_gso_segs", 2);
                 if block == MISSING || segments == MISSING { MISSING } else { block + segments }
             },
+            skb_head: at("sk_buff", "head", 8),
+            skb_network_header: at("sk_buff", "network_header", 2),
+            skb_transport_header: at("sk_buff", "transport_header", 2),
         };
         (fields, missing)
     }

@@ -244,6 +244,8 @@ impl Tracker {
     /// An orphaned FIN_WAIT2 went on to TIME_WAIT.
     fn fin_came(&mut self, conn: u64, time_ns: Option<u64>, out: &mut Vec<Output>) {
         let Some(mut done) = self.stop_awaiting(conn) else { return };
+        // The connection is done when TIME_WAIT begins; that its socket gave way earlier is the kernel's economy.
+        done.conn.closed_ns = time_ns.unwrap_or(done.conn.closed_ns);
         let state = tracer_ebpf::state::TIME_WAIT;
         let at_ns = time_ns.map(|time_ns| time_ns.saturating_sub(done.conn.opened_ns));
         done.states.push(StateAt { state, at_ns });
@@ -259,6 +261,7 @@ impl Tracker {
             close.reset_reason = reset_reason;
         }
         done.states.push(StateAt::at(&done.conn, tracer_ebpf::state::CLOSE, ended_ns));
+        done.conn.closed_ns = ended_ns;
         done.time_wait = Some(false);
         let (key, _) = FlowKey::of(done.conn.netns_cookie, &done.conn.tuple);
         out.push(Output::Forget { flow: done.conn.flow, key });

@@ -33,10 +33,22 @@ pub struct OpenError {
     source: io::Error,
 }
 
+/// Room in a pipe for a reader that is held up for a moment: the most that an ordinary user may ask for
+/// (`fs.pipe-max-size`), 16 times the default.
+const PIPE_BYTES: libc::c_int = 1 << 20;
+
+/// Widens a pipe. Where that is refused, or it is none, it stays as it is.
+fn widen(file: &File) {
+    // SAFETY: the descriptor is the file's own.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_BYTES) };
+}
+
 impl Target {
     /// Standard output.
     pub fn stdout() -> io::Result<Self> {
-        Self::from_fd(io::stdout().as_fd().try_clone_to_owned()?, "standard output")
+        let target = Self::from_fd(io::stdout().as_fd().try_clone_to_owned()?, "standard output")?;
+        widen(&target.file);
+        Ok(target)
     }
 
     /// A descriptor that is already open; `name` stands in error messages.

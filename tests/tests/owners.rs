@@ -1,0 +1,89 @@
+//! Whose a connection is, for servers and clients of every make: each process tells what it owned.
+
+use anyhow::{Context as _, Result, ensure};
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+};
+use tests::{
+    netns::Netns,
+    records::Record,
+    tracer::Tracer,
+    traffic_laws::{Wrong, address},
+    traffic_net, traffic_owners,
+    traffic_role::{self, Owned, Role},
+    wait,
+};
+
+const SERVERS: [&str; 5] =
+    ["plain-server", "prefork-server", "threads-server", "exec-server", "passing-server"];
+const CLIENTS: [&str; 3] = ["plain-client", "threads-client", "dying-client"];
+/// Connections of each client with each server.
+const COUNT: usize = 60;
+const FIRST_PORT: u16 = 8200;
+
+#[test]
+#[ignore = "a role that the others start as a process of its own"]
+fn role() -> Result<()> {
+    traffic_role::play(traffic_owners::play)
+}
+
+#[test]
+fn every_connection_has_its_owner() -> Result<()> {
+    let netns = Netns::new()?;
+    let tracer = Tracer::start(&netns, &[])?;
+    let mut owned = Vec::new();
+    for (server, port) in SERVERS.into_iter().zip(FIRST_PORT..) {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        owned.append(&mut meet(&netns, server, address).with_context(|| server.to_owned())?);
+    }
+    traffic_net::wait_until_done(&netns)?;
+    let run = tracer.stop()?;
+    check(&owned, &run.records.conns(&netns))
+}
+
+/// All clients at once with one server; every end with its owner.
+fn meet(netns: &Netns, server: &str, address: SocketAddr) -> Result<Vec<Owned>> {
+    let total = COUNT * CLIENTS.len();
+    let server = Role::start(netns, &format!("{server} {address} {total}"))?;
+    server.expect("listening")?;
+    let start = |client: &&str| Role::start(netns, &format!("{client} {address} {COUNT}"));
+    let mut clients = CLIENTS.iter().map(start).collect::<Result<Vec<_>>>()?;
+    let hear = |role: &Role, count: usize| -> Result<Vec<Owned>> {
+        (0..count).map(|_| Owned::parse(&role.hear()?)).collect()
+    };
+    let mut owned = hear(&server, total)?;
+    for client in &mut clients {
+        owned.append(&mut hear(client, COUNT)?);
+        let status = client.process.wait(wait::LIMIT)?;
+        ensure!(status.success(), "a client ended with {status}");
+    }
+    Ok(owned)
+}
+
+fn check(owned: &[Owned], conns: &[Record]) -> Result<()> {
+    let mut expected = HashMap::<_, Vec<&Owned>>::new();
+    for end in owned {
+        let key = (end.role.clone(), end.local.to_string(), end.remote.to_string());
+        expected.entry(key).or_default().push(end);
+    }
+    let mut wrong = Wrong::default();
+    for conn in conns {
+        let key = (conn.text("/role").to_owned(), address(conn, "local"), address(conn, "remote"));
+        let Some(end) = expected.get_mut(&key).and_then(Vec::pop) else {
+            wrong.add("nobody did this", conn);
+            continue;
+        };
+        if conn.count("/process/pid") != Some(end.pid.into()) {
+            wrong.add(&format!("an owner named {}, not another process", end.comm), conn);
+        } else if conn.text("/process/comm") != end.comm {
+            wrong.add(&format!("an owner named {}, its process's name", end.comm), conn);
+        } else if !conn.is_null("/process/exe") && conn.text("/process/exe") != end.exe {
+            // Not known of a process that was gone at once.
+            wrong.add(&format!("the executable {}", end.exe), conn);
+        }
+    }
+    let missing: Vec<&Owned> = expected.into_values().flatten().collect();
+    ensure!(missing.is_empty() && wrong.is_empty(), "{}", wrong.report(&missing));
+    Ok(())
+}
