@@ -125,7 +125,7 @@ pub extern "C" fn scan_head(size: u32, head_seen: u32) -> u32 {
         return next::UNKNOWN;
     }
     let length_at = found!(found.length_at);
-    if bodyless && response || bodyless && length_at == 0 {
+    if bodyless && (response || length_at == 0) {
         return next::MESSAGE;
     }
     match number(data, length_at) {

@@ -4,6 +4,10 @@
 // BPF has an atomic add since the beginning, but `AtomicU64` offers none to a target without compare-and-swap.
 #![expect(internal_features)]
 #![feature(asm_experimental_arch, core_intrinsics)]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value it would be copied on the 512-byte stack"
+)]
 
 mod connections;
 mod fields;

@@ -64,10 +64,8 @@ fn retransmitted(sk: *const u8, skb: *const u8) -> i32 {
         }
         conn.syn_retrans += 1;
     }
-    if config!(events) != 0 {
-        if !report(conn.id, &conn.tuple, conn.state) {
-            conn.lost += 1;
-        }
+    if config!(events) != 0 && !report(conn.id, &conn.tuple, conn.state) {
+        conn.lost += 1;
     }
     0
 }

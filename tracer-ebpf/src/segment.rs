@@ -259,10 +259,12 @@ fn has_socket(skb: *mut __sk_buff, seen: &Seen, sender: bool) -> bool {
     // SAFETY: plain integers.
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
     let size = if from[2] == 0xffff_u32.to_be() && from[0] == 0 && from[1] == 0 {
+        // SAFETY: all members are plain integers.
         let v4 = unsafe { &mut tuple.__bindgen_anon_1.ipv4 };
         (v4.saddr, v4.sport, v4.daddr, v4.dport) = (from[3], from_port.to_be(), to[3], to_port.to_be());
         size_of_val(v4)
     } else {
+        // SAFETY: as above.
         let v6 = unsafe { &mut tuple.__bindgen_anon_1.ipv6 };
         (v6.saddr, v6.sport, v6.daddr, v6.dport) = (*from, from_port.to_be(), *to, to_port.to_be());
         size_of_val(v6)
