@@ -70,7 +70,6 @@ fn all_older_connections_and_their_owners() -> Result<()> {
 }
 
 #[test]
-#[ignore = "a connection that closes while the hooks are being detached is told as aborted, complete: false; run it with --ignored"]
 fn nothing_stays_behind() -> Result<()> {
     let restarts = env::var(RESTARTS_VARIABLE).map_or(Ok(RESTARTS), |text| text.parse())?;
     let netns = Netns::new()?;

@@ -9,7 +9,7 @@ use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
     macros::map,
-    maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_ebpf::{
     Config, Conn, Fields, Flow, FlowKey, Mark, MarkKey, Owner, PORT_WORDS, SegmentRecord, TimeWait, Tuple,
@@ -102,18 +102,30 @@ pub static PROCESSES: LruHashMap<u32, Owner> = LruHashMap::with_max_entries(1638
 #[map]
 pub static TIME_WAITS: HashMap<Tuple, TimeWait> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
+/// 1 from when all programs are attached until they are about to be detached, which goes one by one: what some of them
+/// see and others do not is no connection's story.
+#[map]
+pub static RUNNING: Array<u32> = Array::with_max_entries(1, 0);
+
+#[inline(always)]
+pub fn running() -> bool {
+    RUNNING.get(0).is_some_and(|running| *running != 0)
+}
+
 /// An event that was handled.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Note {
     /// Address of the socket or segment.
     pub subject: u64,
     /// 0: a free place.
     pub what: u64,
+    pub time_ns: u64,
 }
 
 /// Events that the first of two programs has handled, for the second; see `twice`.
 #[map]
-pub static NOTES: PerCpuArray<[Note; 4]> = PerCpuArray::with_max_entries(1, 0);
+pub static NOTES: PerCpuArray<[Note; 8]> = PerCpuArray::with_max_entries(1, 0);
 
 /// The socket that a task last called `connect` on, by its pid and tgid.
 #[map]

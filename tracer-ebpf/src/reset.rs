@@ -7,7 +7,7 @@ use crate::{
     connections,
     fields::{load, mapped, probe},
     flows,
-    globals::{CONNS, config, count_own, field, now},
+    globals::{CONNS, config, count_own, field, now, running},
     ring, timewait, twice,
 };
 
@@ -61,6 +61,9 @@ fn second(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
 /// `sk` is null, or a listener or mini-socket, when the reset answers a segment that fits no connection.
 #[inline(always)]
 fn sent(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
+    if !running() {
+        return 0;
+    }
     count_own(namespace(sk, skb), counter::OUT_RSTS, 1);
     let Some(conn) = CONNS.get_ptr_mut(sk as u64) else {
         if !sk.is_null() && load::<u8>(sk, field!(skc_state)) == state::TIME_WAIT && timewait::followed() {

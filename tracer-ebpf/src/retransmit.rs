@@ -6,7 +6,7 @@ use tracer_ebpf::{MAX_SYN_TIMES, MISSING, RetransmitRecord, Tuple, counter, kind
 use crate::{
     connections,
     fields::{AF_INET6, TcpSock, load, mapped},
-    globals::{CONNS, config, count_own, field, now},
+    globals::{CONNS, config, count_own, field, now, running},
     ring, twice,
 };
 
@@ -53,6 +53,9 @@ fn second(sk: *const u8, skb: *const u8) -> i32 {
 /// Segments and bytes are read from `tcp_sock` at the end; what only this tracepoint tells is which were SYNs.
 #[inline(always)]
 fn retransmitted(sk: *const u8, skb: *const u8) -> i32 {
+    if !running() {
+        return 0;
+    }
     count_segments(sk, skb);
     let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
     // SAFETY: a live map value.
@@ -84,7 +87,7 @@ fn count_segments(sk: *const u8, skb: *const u8) {
 pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     let listener: *const u8 = ctx.arg(0);
     let request: *const u8 = ctx.arg(1);
-    let Some(tp) = TcpSock::from_sock(listener) else { return 0 };
+    let Some(tp) = TcpSock::from_sock(listener).filter(|_| running()) else { return 0 };
     count_own(tp.netns().0, counter::RETRANS_SEGS, 1);
     if config!(events) == 0 {
         return 0;

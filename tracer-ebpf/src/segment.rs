@@ -14,7 +14,7 @@ use tracer_ebpf::{
 
 use crate::{
     connections, flows,
-    globals::{CHUNK, FLOWS, MARKS, SCRATCH, Scratch, config, count, debug, now, opaque},
+    globals::{CHUNK, FLOWS, MARKS, SCRATCH, Scratch, config, count, debug, now, opaque, running},
     head::{self, next},
     ring, timewait,
 };
@@ -72,6 +72,9 @@ pub fn segments(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn look(skb: *mut __sk_buff) -> Option<()> {
+    if !running() {
+        return None;
+    }
     // SAFETY: the context's own field.
     let protocol = u16::from_be(unsafe { (*skb).protocol } as u16);
     let seen = match protocol {

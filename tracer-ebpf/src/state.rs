@@ -7,7 +7,7 @@ use crate::{
     connections,
     fields::TcpSock,
     flows,
-    globals::{CONNECTING, CONNS, config, count_own, debug, now},
+    globals::{CONNECTING, CONNS, config, count_own, debug, now, running},
     owner, ring, timewait, twice,
 };
 
@@ -38,7 +38,7 @@ fn arguments(ctx: &BtfTracePointContext) -> (*const u8, u8, u8) {
 #[inline(always)]
 fn handle(_ctx: &BtfTracePointContext, sk: *const u8, old: u8, new: u8) -> bool {
     // `close` after `shutdown` sets the state that is there already (`tcp_close_state`).
-    if old == new {
+    if old == new || !running() {
         return false;
     }
     let Some(tp) = TcpSock::from_sock(sk) else { return false };
@@ -209,6 +209,9 @@ pub fn tcp_destroy_sock_again(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn destroyed(sk: *const u8) -> i32 {
+    if !running() {
+        return 0;
+    }
     if let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) {
         // SAFETY: a live map value.
         connections::finish(sk, unsafe { &mut *conn }, now());

@@ -17,7 +17,7 @@ use tracer_ebpf::{
 
 use crate::{
     fields::{AF_INET6, load, mapped, probe},
-    globals::{CONNECTING, CONNS, TIME_WAITS, config, count, count_own, field, now},
+    globals::{CONNECTING, CONNS, TIME_WAITS, config, count, count_own, field, now, running},
     ring,
 };
 
@@ -81,7 +81,8 @@ pub fn timer_expire_entry_again(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn mini_socket(timer: *const u8) -> Option<*const u8> {
     let function: u64 = load(timer, field!(timer_function));
-    (function == config!(tw_timer_handler)).then(|| timer.wrapping_sub(field!(tw_timer) as usize))
+    (function == config!(tw_timer_handler) && running())
+        .then(|| timer.wrapping_sub(field!(tw_timer) as usize))
 }
 
 /// Both ends of a mini-socket, which begins with a `sock_common`. Returns its address family.

@@ -185,6 +185,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
     live.refresh(&mut kernel);
     live.missed = kernel.missed();
     let counters = Counters::read();
+    kernel.set_running(false)?;
     // Detach first: then the ring holds all there is.
     drop(interfaces);
     drop(kernel);

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{MapData, RingBuf},
+    maps::{Array, MapData, RingBuf},
     programs::SchedClassifier,
 };
 use tracer_ebpf::{ABI_VERSION, Config, PORT_WORDS};
@@ -64,6 +64,7 @@ impl Kernel {
                 hook.reason.as_deref().unwrap_or("unknown reason"),
             );
         }
+        kernel.set_running(true)?;
         let hooks = snapshot::existing_sockets(&mut kernel.ebpf);
         kernel.hooks.extend(hooks);
         Ok(kernel)
@@ -150,6 +151,15 @@ impl Kernel {
     /// The iterator cannot run.
     pub fn refresh_totals(&mut self) -> Result<(), String> {
         snapshot::refresh_totals(&mut self.ebpf)
+    }
+
+    /// Has all programs begin, or end, at one moment: attaching and detaching go one by one.
+    ///
+    /// # Errors
+    /// The object lacks the map.
+    pub fn set_running(&mut self, running: bool) -> Result<()> {
+        let map = self.ebpf.map_mut("RUNNING").context("the object lacks the map RUNNING")?;
+        Ok(Array::try_from(map)?.set(0, u32::from(running), 0)?)
     }
 
     /// Finds connections whose end was missed, and has them reported.
