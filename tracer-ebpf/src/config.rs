@@ -63,6 +63,28 @@ pub struct Fields {
     pub skb_head: u32,
     pub skb_network_header: u32,
     pub skb_transport_header: u32,
+    // struct inet_connection_sock
+    pub icsk_bind_hash: u32,
+    // struct task_struct, mm_struct, file: the executable
+    pub task_mm: u32,
+    pub mm_exe_file: u32,
+    /// `file.f_path.mnt` and `file.f_path.dentry`.
+    pub file_mount: u32,
+    pub file_dentry: u32,
+    pub dentry_parent: u32,
+    /// `dentry.d_name.name`.
+    pub dentry_name: u32,
+    // struct vfsmount, and struct mount around it
+    pub mount_root: u32,
+    pub mount_self: u32,
+    pub mount_parent: u32,
+    pub mount_point: u32,
+    // struct task_struct, css_set, cgroup, kernfs_node: the control group
+    pub task_cgroups: u32,
+    pub css_set_cgroup: u32,
+    pub cgroup_node: u32,
+    pub node_name: u32,
+    pub node_parent: u32,
 }
 
 impl Fields {
@@ -110,6 +132,22 @@ impl Fields {
         skb_head: MISSING,
         skb_network_header: MISSING,
         skb_transport_header: MISSING,
+        icsk_bind_hash: MISSING,
+        task_mm: MISSING,
+        mm_exe_file: MISSING,
+        file_mount: MISSING,
+        file_dentry: MISSING,
+        dentry_parent: MISSING,
+        dentry_name: MISSING,
+        mount_root: MISSING,
+        mount_self: MISSING,
+        mount_parent: MISSING,
+        mount_point: MISSING,
+        task_cgroups: MISSING,
+        css_set_cgroup: MISSING,
+        cgroup_node: MISSING,
+        node_name: MISSING,
+        node_parent: MISSING,
     };
 }
 
@@ -152,4 +190,4 @@ pub struct HostKey {
     pub addr: [u8; 16],
 }
 
-contract!(Fields = 168, Config = 64, HostKey = 20);
+contract!(Fields = 232, Config = 64, HostKey = 20);

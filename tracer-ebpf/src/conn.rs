@@ -57,6 +57,8 @@ pub mod conn_flag {
     pub const CLOSE_PENDING: u16 = 1 << 6;
     /// The `CLOSED` record is out.
     pub const CLOSE_REPORTED: u16 = 1 << 7;
+    /// Another child of the same request was first (`inet_ehash_nolisten`): it never was a connection of its own.
+    pub const DUPLICATE: u16 = 1 << 8;
     /// The timeline had more changes than room.
     pub const STATES_CUT: u16 = 1 << 9;
     /// It should have gone to TIME_WAIT, but the kernel had no room (`tcp_max_tw_buckets`).

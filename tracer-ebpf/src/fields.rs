@@ -75,6 +75,12 @@ impl TcpSock {
         self.read(field!(linger2), 0)
     }
 
+    /// Whether it is still bound to its port (`icsk_bind_hash`). `tcp_set_state` gives the port up before it traces CLOSE.
+    #[inline(always)]
+    pub fn is_bound(self) -> bool {
+        self.read::<u64>(field!(icsk_bind_hash), 0) != 0
+    }
+
     #[inline(always)]
     pub fn total_retrans(self) -> u32 {
         self.read(field!(total_retrans), 0)

@@ -6,14 +6,14 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_ebpf::{
-    Config, Conn, Fields, Flow, FlowKey, Mark, MarkKey, Owner, PORT_WORDS, SegmentRecord, TimeWait, Tuple,
-    counter,
+    Config, Conn, Fields, Flow, FlowKey, MAX_NETNS, Mark, MarkKey, NetnsCounts, Owner, PORT_WORDS,
+    SegmentRecord, TimeWait, Tuple, counter, netns_count,
 };
 
 #[unsafe(no_mangle)]
@@ -138,6 +138,11 @@ pub static PIDS: HashMap<u32, u8> = HashMap::with_max_entries(1024, BPF_F_NO_PRE
 #[map]
 pub static COMMS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
+/// By inode; namespaces that are gone are taken out by the daemon.
+#[map]
+pub static NETNS_COUNTS: HashMap<u32, NetnsCounts> = HashMap::with_max_entries(MAX_NETNS, BPF_F_NO_PREALLOC);
+static NO_COUNTS: NetnsCounts = NetnsCounts { cookie: 0, counts: [0; netns_count::COUNT] };
+
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
 
@@ -171,11 +176,32 @@ pub fn count(index: u32, by: u64) {
     }
 }
 
-/// Adds to a counter that is kept beside the kernel's own, so for our network namespace only.
-#[inline(always)]
-pub fn count_own(netns: u32, index: u32, by: u64) {
-    if netns == config!(netns) {
-        count(index, by);
+/// Adds to a count of a network namespace (inode, and cookie or 0) that is kept beside the kernel's own.
+#[inline(never)]
+pub fn count_in(netns: u32, cookie: u64, index: usize, by: u64) {
+    let counts = match NETNS_COUNTS.get_ptr_mut(&netns) {
+        Some(counts) => counts,
+        None => {
+            // Another CPU may be first.
+            let _ = NETNS_COUNTS.insert(&netns, &NO_COUNTS, u64::from(BPF_NOEXIST));
+            let Some(counts) = NETNS_COUNTS.get_ptr_mut(&netns) else {
+                return count(counter::NETNS_FULL, 1);
+            };
+            counts
+        }
+    };
+    if index < netns_count::COUNT {
+        // SAFETY: a live map value and a member of its array; only ever added to atomically.
+        unsafe {
+            if cookie != 0 && (*counts).cookie != cookie {
+                if (*counts).cookie != 0 {
+                    (*counts).counts = [0; netns_count::COUNT];
+                }
+                (*counts).cookie = cookie;
+            }
+            let value = (&raw mut (*counts).counts).cast::<u64>().add(index);
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, by);
+        }
     }
 }
 

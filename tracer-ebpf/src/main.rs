@@ -15,6 +15,7 @@ mod flows;
 mod globals;
 mod head;
 mod owner;
+mod paths;
 mod reconcile;
 mod reset;
 mod retransmit;

@@ -12,7 +12,7 @@ use tracer_ebpf::{MISSING, Owner, OwnerRecord, ProcessRecord, kind, owner_source
 use crate::{
     fields::{TcpSock, probe},
     globals::{CONNS, PROCESSES, field, now},
-    ring,
+    paths, ring,
 };
 
 /// Fills in the running task's process. Name and start are those of the thread group's leader, as `/proc/PID` shows them.
@@ -42,8 +42,8 @@ fn leader(task: *const u8) -> Option<(u64, [u8; 16])> {
     Some((probe(leader, members[1])?, probe(leader, members[2])?))
 }
 
-/// Tells the daemon at once of a process not seen before: it may be gone in a millisecond, and its executable
-/// and cgroup path are only to be had while it lives.
+/// Tells the daemon of a process not seen before, which is the running one, with what is only to be had while it
+/// lives; and at once, since `/proc` knows more.
 #[inline(never)]
 pub fn introduce(owner: &Owner, now_ns: u64) {
     // SAFETY: read at once.
@@ -54,8 +54,13 @@ pub fn introduce(owner: &Owner, now_ns: u64) {
         return;
     }
     let Some(slot) = ring::reserve::<ProcessRecord>(kind::PROCESS, 0, now_ns) else { return };
-    // SAFETY: the slot's member.
-    unsafe { (*slot.0).owner = *owner };
+    // SAFETY: the slot's members.
+    unsafe {
+        (*slot.0).owner = *owner;
+        // A path that cannot be read is marked so.
+        let _ = paths::executable(&mut (*slot.0).executable);
+        let _ = paths::control_group(&mut (*slot.0).control_group);
+    }
     slot.submit(ring::WAKE_NOW);
     // A full map evicts; a failed insert only costs a second introduction.
     let _ = PROCESSES.insert(&owner.pid, owner, 0);

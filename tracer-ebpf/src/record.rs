@@ -60,11 +60,30 @@ pub struct OwnerRecord {
     pub owner: Owner,
 }
 
+/// Bytes of a path's names; a power of two, so that a mask bounds an index.
+pub const PATH_BYTES: usize = 512;
+/// Bytes of one name, its NUL included; a longer one is cut (`NAME_MAX` is 255).
+pub const NAME_BYTES: usize = 256;
+
+/// A path: its names, each with a NUL, the last one first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Bytes of `names` in use.
+    pub len: u32,
+    /// 1: these are all of them.
+    pub known: u32,
+    pub names: [u8; PATH_BYTES + NAME_BYTES],
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessRecord {
     pub header: Header,
     pub owner: Owner,
+    pub executable: Path,
+    /// Below the root of the v2 hierarchy.
+    pub control_group: Path,
 }
 
 /// TCP header flags as in byte 13 of the header.
@@ -225,29 +244,48 @@ pub mod counter {
     pub const TIME_WAITS_BEGUN: u32 = NEXT + 12;
     pub const TIME_WAITS_ENDED: u32 = NEXT + 13;
     pub const TIME_WAITS_FOUND: u32 = NEXT + 14;
-    /// The kernel's counters of our network namespace, as we see them (RFC 4022 names).
-    pub const ACTIVE_OPENS: u32 = NEXT + 15;
-    pub const PASSIVE_OPENS: u32 = NEXT + 16;
-    pub const ATTEMPT_FAILS: u32 = NEXT + 17;
-    pub const ESTAB_RESETS: u32 = NEXT + 18;
-    pub const OUT_RSTS: u32 = NEXT + 19;
-    pub const RETRANS_SEGS: u32 = NEXT + 20;
-    pub const OWN_TIME_WAITS_BEGUN: u32 = NEXT + 21;
-    pub const OWN_TIME_WAITS_ENDED: u32 = NEXT + 22;
-    pub const OWN_TIME_WAITS_FOUND: u32 = NEXT + 23;
-    pub const OWN_TIME_WAITS_RECYCLED: u32 = NEXT + 24;
-    pub const OWN_TIME_WAITS_EXPIRED: u32 = NEXT + 25;
-    pub const COUNT: u32 = NEXT + 26;
+    /// Network namespaces whose counts did not fit.
+    pub const NETNS_FULL: u32 = NEXT + 15;
+    pub const COUNT: u32 = NEXT + 16;
 }
+
+/// Index into [`NetnsCounts::counts`]: what the kernel counts by network namespace (RFC 4022 names), as we see it.
+pub mod netns_count {
+    pub const ACTIVE_OPENS: usize = 0;
+    pub const PASSIVE_OPENS: usize = 1;
+    pub const ATTEMPT_FAILS: usize = 2;
+    pub const ESTAB_RESETS: usize = 3;
+    pub const OUT_RSTS: usize = 4;
+    pub const RETRANS_SEGS: usize = 5;
+    pub const TIME_WAITS_BEGUN: usize = 6;
+    pub const TIME_WAITS_ENDED: usize = 7;
+    pub const TIME_WAITS_FOUND: usize = 8;
+    pub const TIME_WAITS_RECYCLED: usize = 9;
+    pub const TIME_WAITS_EXPIRED: usize = 10;
+    pub const COUNT: usize = 11;
+}
+
+/// Counts of one network namespace since the start.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetnsCounts {
+    /// The namespace's cookie, 0 while unknown: inodes are used again.
+    pub cookie: u64,
+    pub counts: [u64; netns_count::COUNT],
+}
+
+/// Network namespaces that are counted at once.
+pub const MAX_NETNS: u32 = 4096;
 
 contract!(
     Header = 16,
     ConnRecord = 344,
     OwnerRecord = 64,
-    ProcessRecord = 56,
+    ProcessRecord = 1608,
     SegmentRecord = 128,
     StateRecord = 72,
     RetransmitRecord = 72,
     ResetRecord = 72,
     TimeWaitRecord = 80,
+    NetnsCounts = 96,
 );

@@ -1,13 +1,13 @@
 //! `tcp:tcp_send_reset` (with the kernel's reason from 6.11 on) and `tcp:tcp_receive_reset`.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_ebpf::{Conn, MISSING, ResetRecord, Tuple, conn_flag, counter, kind, state};
+use tracer_ebpf::{Conn, MISSING, ResetRecord, Tuple, conn_flag, kind, netns_count, state};
 
 use crate::{
     connections,
     fields::{load, mapped, probe},
     flows,
-    globals::{CONNS, config, count_own, field, now, running},
+    globals::{CONNS, config, count_in, field, now, running},
     ring, timewait, twice,
 };
 
@@ -64,7 +64,7 @@ fn sent(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
     if !running() {
         return 0;
     }
-    count_own(namespace(sk, skb), counter::OUT_RSTS, 1);
+    count_in(namespace(sk, skb), 0, netns_count::OUT_RSTS, 1);
     let Some(conn) = CONNS.get_ptr_mut(sk as u64) else {
         if !sk.is_null() && load::<u8>(sk, field!(skc_state)) == state::TIME_WAIT && timewait::followed() {
             timewait::reset_sent(sk, if reason == NO_REASON { 0 } else { reason });

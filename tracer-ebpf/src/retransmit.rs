@@ -1,58 +1,57 @@
 //! `tcp:tcp_retransmit_skb` and `tcp:tcp_retransmit_synack`.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_ebpf::{MAX_SYN_TIMES, MISSING, RetransmitRecord, Tuple, counter, kind, state};
+use tracer_ebpf::{MAX_SYN_TIMES, MISSING, RetransmitRecord, Tuple, kind, netns_count, state};
 
 use crate::{
     connections,
     fields::{AF_INET6, TcpSock, load, mapped},
-    globals::{CONNS, config, count_own, field, now, running},
+    globals::{CONNS, config, count_in, field, now, running},
     ring, twice,
 };
 
 /// Up to 6.16: (sk, skb), and only what was sent.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
-    first(ctx.arg(0), ctx.arg(1))
+    first(ctx.arg(0), ctx.arg(1), 0)
 }
 
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb_again(ctx: BtfTracePointContext) -> i32 {
-    second(ctx.arg(0), ctx.arg(1))
+    second(ctx.arg(0), ctx.arg(1), 0)
 }
 
 /// From 6.17 on: (sk, skb, err), also for what could not be sent.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb_err(ctx: BtfTracePointContext) -> i32 {
-    let err: i32 = ctx.arg(2);
-    if err == 0 { first(ctx.arg(0), ctx.arg(1)) } else { 0 }
+    first(ctx.arg(0), ctx.arg(1), ctx.arg(2))
 }
 
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb_err_again(ctx: BtfTracePointContext) -> i32 {
-    let err: i32 = ctx.arg(2);
-    if err == 0 { second(ctx.arg(0), ctx.arg(1)) } else { 0 }
+    second(ctx.arg(0), ctx.arg(1), ctx.arg(2))
 }
 
 #[inline(always)]
-fn first(sk: *const u8, skb: *const u8) -> i32 {
-    retransmitted(sk, skb);
+fn first(sk: *const u8, skb: *const u8, err: i32) -> i32 {
+    retransmitted(sk, skb, err);
     twice::note(skb, twice::RETRANSMIT);
     0
 }
 
 /// See `twice`.
 #[inline(always)]
-fn second(sk: *const u8, skb: *const u8) -> i32 {
+fn second(sk: *const u8, skb: *const u8, err: i32) -> i32 {
     if !twice::take_note(skb, twice::RETRANSMIT) {
-        retransmitted(sk, skb);
+        retransmitted(sk, skb, err);
     }
     0
 }
 
-/// Segments and bytes are read from `tcp_sock` at the end; what only this tracepoint tells is which were SYNs.
+/// Segments and bytes are read from `tcp_sock` at the end; what only this tracepoint tells is which were SYNs. The kernel
+/// counts what the layers below refused as well (`err`), but that is no `retransmit` record.
 #[inline(always)]
-fn retransmitted(sk: *const u8, skb: *const u8) -> i32 {
+fn retransmitted(sk: *const u8, skb: *const u8, err: i32) -> i32 {
     if !running() {
         return 0;
     }
@@ -67,7 +66,7 @@ fn retransmitted(sk: *const u8, skb: *const u8) -> i32 {
         }
         conn.syn_retrans += 1;
     }
-    if config!(events) != 0 && !report(conn.id, &conn.tuple, conn.state) {
+    if config!(events) != 0 && err == 0 && !report(conn.id, &conn.tuple, conn.state) {
         conn.lost += 1;
     }
     0
@@ -79,7 +78,8 @@ fn count_segments(sk: *const u8, skb: *const u8) {
     let Some(tp) = TcpSock::from_sock(sk) else { return };
     let at = field!(skb_gso_segs);
     let segments = if at == MISSING { 1 } else { load::<u16>(skb, at) };
-    count_own(tp.netns().0, counter::RETRANS_SEGS, u64::from(segments));
+    let (inode, cookie) = tp.netns();
+    count_in(inode, cookie, netns_count::RETRANS_SEGS, u64::from(segments));
 }
 
 /// The connection does not exist yet; its count comes with the child socket. `sk` is the listener.
@@ -88,11 +88,12 @@ pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     let listener: *const u8 = ctx.arg(0);
     let request: *const u8 = ctx.arg(1);
     let Some(tp) = TcpSock::from_sock(listener).filter(|_| running()) else { return 0 };
-    count_own(tp.netns().0, counter::RETRANS_SEGS, 1);
+    let (inode, cookie) = tp.netns();
+    count_in(inode, cookie, netns_count::RETRANS_SEGS, 1);
     if config!(events) == 0 {
         return 0;
     }
-    let mut tuple = Tuple { netns: tp.netns().0, ..Tuple::default() };
+    let mut tuple = Tuple { netns: inode, ..Tuple::default() };
     // A request sock begins with the `sock_common` of the connection to be; `skc_num` is its local port.
     tuple.local_port = load(request, field!(skc_num));
     tuple.remote_port = u16::from_be(load(request, field!(skc_dport)));

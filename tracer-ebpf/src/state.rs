@@ -1,13 +1,13 @@
 //! `sock:inet_sock_set_state`, the trace of `tcp_set_state`, and the end of the socket, `tcp:tcp_destroy_sock`.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_ebpf::{Conn, StateRecord, conn_flag, counter, kind, milestone, owner_source, role, state};
+use tracer_ebpf::{Conn, StateRecord, conn_flag, kind, milestone, netns_count, owner_source, role, state};
 
 use crate::{
     connections,
     fields::TcpSock,
     flows,
-    globals::{CONNECTING, CONNS, config, count_own, debug, now, running},
+    globals::{CONNECTING, CONNS, config, count_in, debug, now, running},
     owner, ring, timewait, twice,
 };
 
@@ -78,25 +78,26 @@ fn change(sk: *const u8, tp: TcpSock, old: u8, new: u8) -> Option<()> {
     Some(())
 }
 
-/// The kernel's own counters of state changes (RFC 4022), of our network namespace.
+/// The kernel's own counters of state changes (RFC 4022).
 #[inline(always)]
 fn count_change(tp: TcpSock, old: u8, new: u8) {
     let index = match (old, new) {
         // tcp_connect
-        (_, state::SYN_SENT) => counter::ACTIVE_OPENS,
+        (_, state::SYN_SENT) => netns_count::ACTIVE_OPENS,
         // tcp_create_openreq_child
-        (state::LISTEN, state::SYN_RECV) => counter::PASSIVE_OPENS,
+        (state::LISTEN, state::SYN_RECV) => netns_count::PASSIVE_OPENS,
         // tcp_set_state
-        (state::ESTABLISHED | state::CLOSE_WAIT, state::CLOSE) => counter::ESTAB_RESETS,
+        (state::ESTABLISHED | state::CLOSE_WAIT, state::CLOSE) => netns_count::ESTAB_RESETS,
         // tcp_done, which a refused or timed-out attempt ends in; giving up the socket does not (no error, or not
         // the network's).
-        (state::SYN_SENT | state::SYN_RECV, state::CLOSE) if tp.error() != 0 => counter::ATTEMPT_FAILS,
+        (state::SYN_SENT | state::SYN_RECV, state::CLOSE) if tp.error() != 0 => netns_count::ATTEMPT_FAILS,
         _ => return,
     };
-    count_own(tp.netns().0, index, 1);
+    let (inode, cookie) = tp.netns();
+    count_in(inode, cookie, index, 1);
     // A connect that found no free port sent no SYN.
     if old == state::SYN_SENT && new == state::CLOSE && tp.local_port() == 0 {
-        count_own(tp.netns().0, counter::ACTIVE_OPENS, u64::MAX);
+        count_in(inode, cookie, netns_count::ACTIVE_OPENS, u64::MAX);
     }
 }
 
@@ -184,6 +185,14 @@ fn close(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) {
         }
     }
     conn.closed_ns = now_ns;
+    // Two segments may complete one handshake on two CPUs. The child that comes second is closed, without
+    // `tcp_set_state`, and what it took over from the request is the first one's.
+    if conn.role == role::SERVER && conn.old_state == state::SYN_RECV && conn.error == 0 && tp.is_bound() {
+        conn.flags |= conn_flag::DUPLICATE;
+        (conn.retrans, conn.synack_retrans) = (0, 0);
+        connections::finish(sk, conn, now_ns);
+        return;
+    }
     let followed = timewait::followed();
     if followed && timewait::took_over(conn) {
         conn.flags |= conn_flag::MINI_SOCKET;

@@ -12,12 +12,13 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use tracer_ebpf::{
-    Conn, MISSING, TimeWait, TimeWaitRecord, Tuple, counter, end_cause, kind, state, tcp_flag, time_wait,
+    Conn, MISSING, TimeWait, TimeWaitRecord, Tuple, counter, end_cause, kind, netns_count, state, tcp_flag,
+    time_wait,
 };
 
 use crate::{
     fields::{AF_INET6, load, mapped, probe},
-    globals::{CONNECTING, CONNS, TIME_WAITS, config, count, count_own, field, now, running},
+    globals::{CONNECTING, CONNS, TIME_WAITS, config, count, count_in, field, now, running},
     ring,
 };
 
@@ -115,7 +116,7 @@ fn started(tw: *const u8) -> Option<()> {
         if known.tw == tw as u64 && known.cancelled_ns != 0 {
             known.cancelled_ns = 0;
             count(counter::TIME_WAITS_ENDED, u64::MAX);
-            count_own(tuple.netns, counter::OWN_TIME_WAITS_ENDED, u64::MAX);
+            count_in(tuple.netns, 0, netns_count::TIME_WAITS_ENDED, u64::MAX);
             report(tw, &tuple, known, time_wait::REARMED, end_cause::UNKNOWN);
         }
         return Some(());
@@ -130,7 +131,7 @@ fn started(tw: *const u8) -> Option<()> {
     }
     let began = TimeWait { cookie, tw: tw as u64, began_ns: now(), family, ..TimeWait::default() };
     count(counter::TIME_WAITS_BEGUN, 1);
-    count_own(tuple.netns, counter::OWN_TIME_WAITS_BEGUN, 1);
+    count_in(tuple.netns, 0, netns_count::TIME_WAITS_BEGUN, 1);
     if TIME_WAITS.insert(&tuple, &began, 0).is_err() {
         count(counter::TIME_WAITS_FULL, 1);
     }
@@ -152,7 +153,7 @@ pub fn found(tw: *const u8) -> Option<()> {
         return None;
     }
     count(counter::TIME_WAITS_FOUND, 1);
-    count_own(tuple.netns, counter::OWN_TIME_WAITS_FOUND, 1);
+    count_in(tuple.netns, 0, netns_count::TIME_WAITS_FOUND, 1);
     Some(())
 }
 
@@ -169,11 +170,11 @@ fn stopped(tw: *const u8, what: u16) -> Option<()> {
     // A timer that runs out is taken down first, which is traced as a cancellation (`expire_timers`).
     if known.cancelled_ns == 0 {
         count(counter::TIME_WAITS_ENDED, 1);
-        count_own(tuple.netns, counter::OWN_TIME_WAITS_ENDED, 1);
+        count_in(tuple.netns, 0, netns_count::TIME_WAITS_ENDED, 1);
     }
     let now_ns = now();
     if what == time_wait::EXPIRED {
-        count_own(tuple.netns, counter::OWN_TIME_WAITS_EXPIRED, 1);
+        count_in(tuple.netns, 0, netns_count::TIME_WAITS_EXPIRED, 1);
         report(tw, &tuple, known, what, end_cause::UNKNOWN);
         let _ = TIME_WAITS.remove(&tuple);
         return Some(());
@@ -181,7 +182,7 @@ fn stopped(tw: *const u8, what: u16) -> Option<()> {
     known.cancelled_ns = now_ns;
     let cause = cause(&tuple, known, now_ns);
     if cause == end_cause::REUSED_BY_CONNECT {
-        count_own(tuple.netns, counter::OWN_TIME_WAITS_RECYCLED, 1);
+        count_in(tuple.netns, 0, netns_count::TIME_WAITS_RECYCLED, 1);
     }
     report(tw, &tuple, known, what, cause);
     Some(())

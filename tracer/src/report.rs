@@ -247,6 +247,7 @@ impl Report<'_> {
         self.lines.write(&record::StateEvent {
             ts: self.clock.at(event.header.time_ns),
             conn: Some(ConnId(event.conn)),
+            netns: (event.tuple.netns != 0).then_some(event.tuple.netns.into()),
             tuple: tuple(&event.tuple, 0),
             old_state: track::state_name(event.old_state),
             new_state: track::state_name(event.new_state),
@@ -263,6 +264,7 @@ impl Report<'_> {
         self.lines.write(&record::RetransmitEvent {
             ts: self.clock.at(event.header.time_ns),
             conn: (event.conn != 0).then_some(ConnId(event.conn)),
+            netns: (event.tuple.netns != 0).then_some(event.tuple.netns.into()),
             tuple: tuple(&event.tuple, 0),
             kind,
             state: Some(track::state_name(event.state)),
@@ -275,6 +277,7 @@ impl Report<'_> {
         self.lines.write(&record::ResetEvent {
             ts: self.clock.at(event.header.time_ns),
             conn: (event.conn != 0).then_some(ConnId(event.conn)),
+            netns: (event.tuple.netns != 0).then_some(event.tuple.netns.into()),
             tuple: tuple(&event.tuple, 0),
             direction: if event.sent != 0 { "sent" } else { "received" },
             state: (event.conn != 0).then_some(track::state_name(event.state)),

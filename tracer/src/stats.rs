@@ -1,16 +1,16 @@
 //! `stats` records: what the tracer itself did, lost and cost, all since its start.
 
 use nix::sys::resource::{UsageWho, getrusage};
-use tracer_ebpf::{counter, kind};
+use tracer_ebpf::{NetnsCounts, counter, kind, netns_count};
 
 use crate::{
     emit::{
         record::{self, Cpu, Map, Segments, Table},
         time::Timestamp,
     },
-    kernel::Options,
+    kernel::{Options, Tables},
     report::Report,
-    selfcheck::{self, Counters, Ours, Outcome, SelfCheck},
+    selfcheck::{self, Ahead, Counted, Namespaces, Ours, Outcome},
     start,
     trace::Live,
 };
@@ -30,32 +30,32 @@ const KINDS: [(&str, u16); 8] = [
 pub struct Stats {
     last_ns: u64,
     max_connections: u64,
-    selfcheck: SelfCheck,
+    selfcheck: Namespaces,
     started: Timestamp,
 }
 
 impl Stats {
     /// Begins when all hooks are attached.
     pub fn new(options: &Options, kernel: selfcheck::Kernel, live: &Live) -> Self {
-        let before = Counters::read();
+        let ahead = Ahead::read();
         Self {
             last_ns: start::monotonic_ns(),
             max_connections: options.max_connections.into(),
-            selfcheck: SelfCheck::start(kernel, before, ours(&live.tables.counters())),
+            selfcheck: Namespaces::start(kernel, ahead, |netns| counted(&live.tables, netns)),
             started: start::now(),
         }
     }
 
     /// Writes a record while the run goes on, and what it finds amiss.
     pub fn write(&mut self, report: &mut Report<'_>, live: &Live) {
-        let before = Counters::read();
-        let outcome = self.selfcheck.check(before, ours(&live.tables.counters()));
+        let ahead = Ahead::read();
+        let outcome = self.selfcheck.check(ahead, |netns| counted(&live.tables, netns), false);
         self.write_record(report, live, &outcome, false);
     }
 
-    /// Writes the last record. `before`: the kernel's counters ahead of detaching.
-    pub fn write_final(&mut self, report: &mut Report<'_>, live: &Live, before: Counters) {
-        let outcome = self.selfcheck.check_final(before, ours(&live.tables.counters()));
+    /// Writes the last record. `ahead`: the kernel's counters ahead of detaching.
+    pub fn write_final(&mut self, report: &mut Report<'_>, live: &Live, ahead: Ahead) {
+        let outcome = self.selfcheck.check(ahead, |netns| counted(&live.tables, netns), true);
         self.write_record(report, live, &outcome, true);
     }
 
@@ -89,6 +89,7 @@ impl Stats {
                 ("flows_full", get(counter::FLOWS_FULL) + losses.flows_full),
                 ("programs_missed", live.missed),
                 ("time_waits_full", get(counter::TIME_WAITS_FULL)),
+                ("namespaces_full", get(counter::NETNS_FULL)),
                 ("connections_unsent", get(counter::CONNS_LOST)),
                 ("bytes_over_budget", get(counter::BYTES_OVER_BUDGET)),
                 ("unclaimed_exchanges", losses.unclaimed_exchanges),
@@ -128,24 +129,26 @@ fn live_time_waits(counters: &Totals) -> u64 {
         .saturating_sub(get(counter::TIME_WAITS_ENDED))
 }
 
-/// Our totals beside the kernel's. They are counted in the kernel as things happen, so a full ring takes nothing away.
-fn ours(counters: &Totals) -> Ours {
-    let get = |index: u32| counters[index as usize];
-    let found = get(counter::OWN_TIME_WAITS_FOUND);
-    Ours {
-        active_opens: get(counter::ACTIVE_OPENS),
-        passive_opens: get(counter::PASSIVE_OPENS),
-        attempt_fails: get(counter::ATTEMPT_FAILS),
-        estab_resets: get(counter::ESTAB_RESETS),
-        out_rsts: get(counter::OUT_RSTS),
-        retrans_segs: get(counter::RETRANS_SEGS),
-        time_wait_begun: get(counter::OWN_TIME_WAITS_BEGUN),
-        time_wait_expired: get(counter::OWN_TIME_WAITS_EXPIRED),
-        time_wait_recycled: get(counter::OWN_TIME_WAITS_RECYCLED),
-        time_wait_now: (get(counter::OWN_TIME_WAITS_BEGUN) + found)
-            .saturating_sub(get(counter::OWN_TIME_WAITS_ENDED)),
-        lost: get(counter::TIME_WAITS_FULL),
-    }
+/// Our totals of one namespace. They are counted in the kernel as things happen, so a full ring takes nothing away.
+fn counted(tables: &Tables, netns: u32) -> Counted {
+    let NetnsCounts { cookie, counts } = tables.netns_counts(netns);
+    let totals = tables.counters();
+    let get = |index: usize| counts[index];
+    let began = get(netns_count::TIME_WAITS_BEGUN) + get(netns_count::TIME_WAITS_FOUND);
+    let ours = Ours {
+        active_opens: get(netns_count::ACTIVE_OPENS),
+        passive_opens: get(netns_count::PASSIVE_OPENS),
+        attempt_fails: get(netns_count::ATTEMPT_FAILS),
+        estab_resets: get(netns_count::ESTAB_RESETS),
+        out_rsts: get(netns_count::OUT_RSTS),
+        retrans_segs: get(netns_count::RETRANS_SEGS),
+        time_wait_begun: get(netns_count::TIME_WAITS_BEGUN),
+        time_wait_expired: get(netns_count::TIME_WAITS_EXPIRED),
+        time_wait_recycled: get(netns_count::TIME_WAITS_RECYCLED),
+        time_wait_now: began.saturating_sub(get(netns_count::TIME_WAITS_ENDED)),
+        lost: totals[counter::TIME_WAITS_FULL as usize] + totals[counter::NETNS_FULL as usize],
+    };
+    Counted { cookie, ours }
 }
 
 /// CPU time of this process; that of the kernel programs is part of the traced processes' own.

@@ -24,7 +24,7 @@ use crate::{
     http,
     kernel::{self, Interfaces, Kernel, LinkChanges, Options, ProcProcesses, Tables},
     report::Report,
-    selfcheck::Counters,
+    selfcheck::Ahead,
     source::{self, Event},
     start,
     stats::Stats,
@@ -184,7 +184,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
     while end.is_none() && live.drain(ring.get_mut(), &mut report) == BATCH {}
     live.refresh(&mut kernel);
     live.missed = kernel.missed();
-    let counters = Counters::read();
+    let counters = Ahead::read();
     kernel.set_running(false)?;
     // Detach first: then the ring holds all there is.
     drop(interfaces);
@@ -241,8 +241,8 @@ impl Live {
             handled += 1;
             match source::decode(&record) {
                 Ok(event) => {
-                    if let Event::Process(owner) = &event {
-                        self.processes.introduce(owner);
+                    if let Event::Process(process) = &event {
+                        self.processes.introduce(process);
                     }
                     self.tracker.event(event, &mut self.processes, &mut self.outputs);
                 }

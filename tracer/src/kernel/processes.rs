@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, os::unix::ffi::OsStringExt, sync::Arc};
 
-use tracer_ebpf::Owner;
+use tracer_ebpf::{Owner, Path, ProcessRecord};
 
 use crate::track::{ProcessInfo, Processes};
 
@@ -40,9 +40,16 @@ impl Processes for ProcProcesses {
 
 impl ProcProcesses {
     /// A process was introduced: reads it again, since its executable may be another since (`execve` keeps the pid).
-    pub fn introduce(&mut self, owner: &Owner) {
-        self.known.remove(&(owner.pid, owner.start_ns));
-        self.info(owner);
+    /// If it is gone already, what the kernel side read of it has to do.
+    pub fn introduce(&mut self, process: &ProcessRecord) {
+        let key = (process.owner.pid, process.owner.start_ns);
+        self.known.remove(&key);
+        if self.info(&process.owner).is_none_or(|info| info.exe.is_none()) {
+            let cgroup = path(&process.control_group);
+            let container = cgroup.as_deref().and_then(container_id);
+            let info = ProcessInfo { exe: path(&process.executable), cgroup, container };
+            self.known.insert(key, Some(Arc::new(info)));
+        }
     }
 
     fn read(&self, owner: &Owner) -> Option<ProcessInfo> {
@@ -59,6 +66,21 @@ impl ProcProcesses {
         let container = cgroup.as_deref().and_then(container_id);
         Some(ProcessInfo { exe, cgroup, container })
     }
+}
+
+/// A path that the kernel side read; `None` when it could not read all of it.
+fn path(path: &Path) -> Option<Vec<u8>> {
+    let names = path.names.get(..path.len as usize)?;
+    if path.known == 0 {
+        return None;
+    }
+    let names = names.strip_suffix(b"\0").unwrap_or(names);
+    let whole: Vec<u8> = names
+        .rsplit(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+        .flat_map(|name| [b"/", name].concat())
+        .collect();
+    Some(if whole.is_empty() { b"/".to_vec() } else { whole })
 }
 
 /// Field 22 of `/proc/PID/stat`, in clock ticks since boot. The command name before may hold anything, `)` included.
@@ -94,6 +116,7 @@ fn container_id(cgroup: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tracer_ebpf::{NAME_BYTES, PATH_BYTES};
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -126,6 +149,19 @@ mod tests {
         let stat = b"7 (a) b) c) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 1000 2";
         assert_eq!(start_ticks(stat), Some(12345));
         assert_eq!(start_ticks(b"7 (x"), None);
+    }
+
+    #[test]
+    fn paths_are_read_leaf_first() {
+        let of = |names: &[u8], known| {
+            let mut read = Path { len: names.len() as u32, known, names: [0; PATH_BYTES + NAME_BYTES] };
+            read.names[..names.len()].copy_from_slice(names);
+            path(&read)
+        };
+        assert_eq!(of(b"curl\0bin\0usr\0", 1).as_deref(), Some(&b"/usr/bin/curl"[..]));
+        assert_eq!(of(b"", 1).as_deref(), Some(&b"/"[..]));
+        assert_eq!(of(b"curl\0bin\0", 0), None);
+        assert_eq!(path(&Path { len: u32::MAX, known: 1, names: [0; PATH_BYTES + NAME_BYTES] }), None);
     }
 
     #[test]

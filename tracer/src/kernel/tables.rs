@@ -11,7 +11,7 @@ use aya::{
     },
 };
 use ipnet::IpNet;
-use tracer_ebpf::{Conn, Flow, FlowKey, Mark, MarkKey, TimeWait, Tuple, counter};
+use tracer_ebpf::{Conn, Flow, FlowKey, Mark, MarkKey, NetnsCounts, TimeWait, Tuple, counter};
 
 use crate::filter::{COMM_BYTES, Filter};
 
@@ -22,6 +22,7 @@ pub struct Tables {
     marks: HashMap<MapData, MarkKey, Mark>,
     flows: HashMap<MapData, FlowKey, Flow>,
     time_waits: HashMap<MapData, Tuple, TimeWait>,
+    netns_counts: HashMap<MapData, u32, NetnsCounts>,
 }
 
 impl Tables {
@@ -35,6 +36,7 @@ impl Tables {
             marks: HashMap::try_from(map("MARKS")?)?,
             flows: HashMap::try_from(map("FLOWS")?)?,
             time_waits: HashMap::try_from(map("TIME_WAITS")?)?,
+            netns_counts: HashMap::try_from(map("NETNS_COUNTS")?)?,
         })
     }
 
@@ -45,6 +47,11 @@ impl Tables {
                 .get(&(index as u32), 0)
                 .map_or(0, |by_cpu| by_cpu.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
         })
+    }
+
+    /// What was counted in a network namespace (inode); nothing in one where nothing happened.
+    pub fn netns_counts(&self, netns: u32) -> NetnsCounts {
+        self.netns_counts.get(&netns, 0).unwrap_or_default()
     }
 
     /// The connection table as it is.

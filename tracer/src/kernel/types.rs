@@ -85,8 +85,7 @@ impl Types {
             linger2: at("tcp_sock", "linger2", 4),
             net_inum: {
                 let ns = at("net", "ns", self.0.structure_size("ns_common").unwrap_or(0));
-                let inum = at("ns_common", "inum", 4);
-                if ns == MISSING || inum == MISSING { MISSING } else { ns + inum }
+                sum(ns, at("ns_common", "inum", 4))
             },
             net_cookie: at("net", "net_cookie", 8),
             task_group_leader: at("task_struct", "group_leader", 8),
@@ -103,12 +102,31 @@ impl Types {
             dev_net: at("net_device", "nd_net", 8),
             skb_gso_segs: {
                 let block = at("sk_buff", "cb", 48);
-                let segments = at("tcp_skb_cb", "tcp_gso_segs", 2);
-                if block == MISSING || segments == MISSING { MISSING } else { block + segments }
+                sum(block, at("tcp_skb_cb", "tcp_gso_segs", 2))
             },
             skb_head: at("sk_buff", "head", 8),
             skb_network_header: at("sk_buff", "network_header", 2),
             skb_transport_header: at("sk_buff", "transport_header", 2),
+            icsk_bind_hash: at("inet_connection_sock", "icsk_bind_hash", 8),
+            task_mm: at("task_struct", "mm", 8),
+            mm_exe_file: at("mm_struct", "exe_file", 8),
+            file_mount: sum(at("file", "f_path", 16), at("path", "mnt", 8)),
+            file_dentry: sum(at("file", "f_path", 16), at("path", "dentry", 8)),
+            dentry_parent: at("dentry", "d_parent", 8),
+            dentry_name: sum(at("dentry", "d_name", 16), at("qstr", "name", 8)),
+            mount_root: at("vfsmount", "mnt_root", 8),
+            mount_self: at("mount", "mnt", self.0.structure_size("vfsmount").unwrap_or(0)),
+            mount_parent: at("mount", "mnt_parent", 8),
+            mount_point: at("mount", "mnt_mountpoint", 8),
+            task_cgroups: at("task_struct", "cgroups", 8),
+            css_set_cgroup: at("css_set", "dfl_cgrp", 8),
+            cgroup_node: at("cgroup", "kn", 8),
+            node_name: at("kernfs_node", "name", 8),
+            // Its name until 6.14, and since.
+            node_parent: match self.member("kernfs_node", "parent") {
+                Some(parent) => parent.offset_bytes,
+                None => at("kernfs_node", "__parent", 8),
+            },
         };
         (fields, missing)
     }
@@ -119,6 +137,11 @@ impl Types {
         let short = |full: String| full.strip_prefix(&prefix).map(str::to_owned).unwrap_or(full);
         self.0.enumerators(name).into_iter().map(|(value, full)| (value, short(full))).collect()
     }
+}
+
+/// Offset of a member of a member.
+fn sum(outer: u32, inner: u32) -> u32 {
+    if outer == MISSING || inner == MISSING { MISSING } else { outer + inner }
 }
 
 #[cfg(test)]

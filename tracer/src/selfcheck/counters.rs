@@ -30,12 +30,34 @@ pub struct Counters {
 impl Counters {
     /// Reads those of the calling thread's namespace. (`/proc/self/net` would be the main thread's.)
     pub fn read() -> Self {
+        Self::read_of("thread-self")
+    }
+
+    /// Reads those of the namespace that a process is in, by its name in `/proc`.
+    pub(super) fn read_of(process: &str) -> Self {
         let mut text = String::new();
         for name in ["snmp", "netstat", "sockstat"] {
-            text.push_str(&fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default());
+            text.push_str(&fs::read_to_string(format!("/proc/{process}/net/{name}")).unwrap_or_default());
             text.push('\n');
         }
         Self::parse(&text)
+    }
+
+    /// A counter is behind what it was: these are another namespace's.
+    pub(super) fn is_younger_than(&self, earlier: &Self) -> bool {
+        let growing = |counters: &Self| {
+            [
+                counters.active_opens,
+                counters.passive_opens,
+                counters.attempt_fails,
+                counters.estab_resets,
+                counters.out_rsts,
+                counters.retrans_segs,
+                counters.time_waits,
+                counters.time_waits_recycled,
+            ]
+        };
+        growing(self).into_iter().zip(growing(earlier)).any(|(now, then)| now < then)
     }
 
     /// From the text of all three files; any text will do.

@@ -7,16 +7,21 @@ use serde_json::json;
 impl Difference {
     /// The record that tells of it.
     pub fn finding(&self, first_seen: Timestamp, last_seen: Timestamp) -> Finding {
-        let Self { counter, kernel_counter, what, ours, kernel, certain } = *self;
+        let Self { netns, counter, kernel_counter, what, ours, kernel, certain } = *self;
         let wrong = if ours < kernel { "missing" } else { "too many" };
         let are = if certain == 1 { "is" } else { "are" };
+        let place =
+            netns.map_or("its network namespace".to_owned(), |netns| format!("network namespace {netns}"));
         Finding {
             ts: last_seen,
             kind: "selfcheck",
             severity: "warning",
-            subject: json!({"counter": counter, "kernel_counter": kernel_counter}),
+            subject: match netns {
+                None => json!({"counter": counter, "kernel_counter": kernel_counter}),
+                Some(netns) => json!({"counter": counter, "kernel_counter": kernel_counter, "netns": netns}),
+            },
             summary: format!(
-                "The tracer counted {ours} {what} in its network namespace and the kernel {kernel}: at least {certain} \
+                "The tracer counted {ours} {what} in {place} and the kernel {kernel}: at least {certain} \
                  {are} {wrong}, and no loss that was counted explains it."
             ),
             evidence: json!({"ours": ours, "kernel": kernel, "at_least": certain}),

@@ -1,4 +1,4 @@
-//! Our totals beside the kernel's own counters, for the network namespace that the tracer runs in.
+//! Our totals beside the kernel's own counters, for each network namespace.
 //!
 //! Neither side stands still while it is read, so the kernel's counters are read before ours and after: between the two
 //! ours must lie. What is outside may still be on its way to us, so it is a difference when the next reading has it too.
@@ -7,14 +7,16 @@ mod compare;
 mod counters;
 mod finding;
 mod laws;
+mod namespaces;
 
 pub use counters::Counters;
+pub use namespaces::{Ahead, Counted, Namespaces};
 
 use compare::Standing;
 use laws::Law;
 use serde_json::{Map, Value, json};
 
-/// Our totals in the tracer's own namespace; all but `time_wait_now` only grow.
+/// Our totals in one namespace; all but `time_wait_now` only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ours {
     /// CLOSE to SYN_SENT, without those that found no free port.
@@ -61,9 +63,26 @@ pub struct Outcome {
     pub differences: Vec<Difference>,
 }
 
+impl Outcome {
+    /// Whether anything was counted on either side.
+    fn is_active(&self) -> bool {
+        let counters = self.report["counters"].as_object();
+        counters.into_iter().flatten().any(|(_, law)| {
+            let figures = law.get("total").or(law.get("now"));
+            figures
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+                .any(|(_, figure)| figure.as_u64() > Some(0))
+        })
+    }
+}
+
 /// Our total is not the kernel's, both since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
+    /// `None`: the tracer's own.
+    pub netns: Option<u32>,
     /// Name of our total, a field of [`Ours`].
     pub counter: &'static str,
     /// The kernel's name.
@@ -84,8 +103,8 @@ struct Reading {
     after: Counters,
 }
 
-/// The comparison over a run.
-pub struct SelfCheck {
+/// The comparison over a run, of one namespace.
+struct SelfCheck {
     kernel: Kernel,
     laws: Vec<(Law, Standing)>,
     start: Reading,
@@ -93,27 +112,9 @@ pub struct SelfCheck {
 }
 
 impl SelfCheck {
-    /// Begins when all hooks are attached. `before` was read ahead of `ours`.
-    pub fn start(kernel: Kernel, before: Counters, ours: Ours) -> Self {
-        Self::start_at(kernel, Reading { before, ours, after: Counters::read() })
-    }
-
     fn start_at(kernel: Kernel, start: Reading) -> Self {
         let laws = laws::of(kernel).map(|law| (law, Standing::default())).into();
         Self { kernel, laws, start, last: start }
-    }
-
-    /// Compares while traffic goes on. `before` was read ahead of `ours`, which has all that waited in the ring.
-    ///
-    /// A difference is told when two checks in a row have it, and again each time that it has doubled.
-    pub fn check(&mut self, before: Counters, ours: Ours) -> Outcome {
-        self.check_at(Reading { before, ours, after: Counters::read() }, false)
-    }
-
-    /// Compares for the last time and tells every difference. `before` was read ahead of detaching the hooks, `ours` once
-    /// the ring was empty.
-    pub fn check_final(&mut self, before: Counters, ours: Ours) -> Outcome {
-        self.check_at(Reading { before, ours, after: Counters::read() }, true)
     }
 
     fn check_at(&mut self, now: Reading, is_final: bool) -> Outcome {
@@ -127,7 +128,15 @@ impl SelfCheck {
             if let (Some(kernel), Some(certain)) = (comparison.total.kernel, certain) {
                 let Law { counter, kernel_counter, what, .. } = *law;
                 let ours = comparison.total.ours;
-                differences.push(Difference { counter, kernel_counter, what, ours, kernel, certain });
+                differences.push(Difference {
+                    netns: None,
+                    counter,
+                    kernel_counter,
+                    what,
+                    ours,
+                    kernel,
+                    certain,
+                });
             }
             shown.insert(law.counter.to_owned(), comparison.report(law, is_explained));
         }

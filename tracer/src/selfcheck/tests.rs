@@ -119,6 +119,7 @@ fn a_difference_is_told_when_it_persists() {
     assert_eq!(first.report["counters"]["estab_resets"]["agrees"], false);
     let second = check.check_at(quiet(agreed(), ours), false);
     let expected = Difference {
+        netns: None,
         counter: "estab_resets",
         kernel_counter: "Tcp EstabResets",
         what: "connections aborted",

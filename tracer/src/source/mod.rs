@@ -18,7 +18,7 @@ pub enum Event<'a> {
         owner: Owner,
     },
     /// A process is seen for the first time.
-    Process(Owner),
+    Process(Box<ProcessRecord>),
     Segment {
         record: SegmentRecord,
         data: &'a [u8],
@@ -54,7 +54,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         kind::OWNER => {
             read(bytes).map(|record: OwnerRecord| Event::Owner { conn: record.conn, owner: record.owner })
         }
-        kind::PROCESS => read(bytes).map(|record: ProcessRecord| Event::Process(record.owner)),
+        kind::PROCESS => read(bytes).map(|record| Event::Process(Box::new(record))),
         kind::SEGMENT => read(bytes).and_then(|record: SegmentRecord| {
             // The ring rounds sizes up: the record says how much of it is data.
             let data = bytes.get(size_of::<SegmentRecord>()..)?.get(..record.copied as usize)?;

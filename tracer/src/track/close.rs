@@ -35,6 +35,8 @@ pub enum How {
     Unreachable,
     /// The local side gave the socket up before the handshake was complete, or an administrator ended it.
     Aborted,
+    /// Another child of the same request was first, and this one never was a connection.
+    Duplicate,
     /// None of these; `errno` tells.
     Error,
     /// Its end was missed.
@@ -51,6 +53,7 @@ impl How {
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
             Self::Aborted => "aborted",
+            Self::Duplicate => "duplicate",
             Self::Error => "error",
             Self::Unknown => "unknown",
         }
@@ -77,7 +80,7 @@ impl Close {
         let by = fin.map(|(party, _)| party).or(match how {
             How::RstReceived | How::Refused => Some(Party::Remote),
             How::RstSent | How::Aborted => Some(Party::Local),
-            How::Fin | How::Timeout | How::Unreachable | How::Error | How::Unknown => None,
+            How::Duplicate | How::Fin | How::Timeout | How::Unreachable | How::Error | How::Unknown => None,
         });
         let end_ns = conn.closed_ns.saturating_sub(conn.opened_ns);
         Self {
@@ -108,6 +111,9 @@ fn first_fin(conn: &Conn) -> Option<(Party, Option<u64>)> {
 fn how(conn: &Conn) -> How {
     if conn.flags & conn_flag::END_MISSED != 0 {
         return How::Unknown;
+    }
+    if conn.flags & conn_flag::DUPLICATE != 0 {
+        return How::Duplicate;
     }
     match i32::from(conn.error) {
         libc::ECONNREFUSED => return How::Refused,

@@ -12,6 +12,8 @@ pub struct StateEvent {
     pub ts: Timestamp,
     /// The connection; null when the tracer does not follow it.
     pub conn: Option<ConnId>,
+    /// Inode of the network namespace; null when it is not known.
+    pub netns: Option<u64>,
     /// Addresses and ports.
     #[serde(flatten)]
     pub tuple: Tuple,
@@ -31,6 +33,8 @@ pub struct RetransmitEvent {
     pub ts: Timestamp,
     /// The connection; null when the tracer does not follow it.
     pub conn: Option<ConnId>,
+    /// Inode of the network namespace; null when it is not known.
+    pub netns: Option<u64>,
     /// Addresses and ports.
     #[serde(flatten)]
     pub tuple: Tuple,
@@ -52,6 +56,8 @@ pub struct ResetEvent<'a> {
     pub ts: Timestamp,
     /// The connection; null when it belongs to none.
     pub conn: Option<ConnId>,
+    /// Inode of the network namespace; null when it is not known.
+    pub netns: Option<u64>,
     /// Addresses and ports.
     #[serde(flatten)]
     pub tuple: Tuple,

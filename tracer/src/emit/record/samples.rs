@@ -368,12 +368,13 @@ fn states() -> Vec<(&'static str, String)> {
     let full = StateEvent {
         ts: TS,
         conn: Some(CONN),
+        netns: Some(4_026_531_840),
         tuple: known(),
         old_state: "ESTABLISHED",
         new_state: "FIN_WAIT1",
         in_state_us: Some(Micros(17)),
     };
-    let bare = StateEvent { conn: None, tuple: unbound(), in_state_us: None, ..full };
+    let bare = StateEvent { conn: None, netns: None, tuple: unbound(), in_state_us: None, ..full };
     vec![line("state", full), line("state", bare)]
 }
 
@@ -381,14 +382,22 @@ fn retransmits() -> Vec<(&'static str, String)> {
     let full = RetransmitEvent {
         ts: TS,
         conn: Some(CONN),
+        netns: Some(4_026_531_840),
         tuple: known(),
         kind: "data",
         state: Some("ESTABLISHED"),
         segments: Some(1),
         bytes: Some(1448),
     };
-    let bare =
-        RetransmitEvent { conn: None, kind: "synack", state: None, segments: None, bytes: None, ..full };
+    let bare = RetransmitEvent {
+        conn: None,
+        netns: None,
+        kind: "synack",
+        state: None,
+        segments: None,
+        bytes: None,
+        ..full
+    };
     vec![line("retransmit", full), line("retransmit", bare)]
 }
 
@@ -396,11 +405,13 @@ fn resets() -> Vec<(&'static str, String)> {
     let full = ResetEvent {
         ts: TS,
         conn: Some(CONN),
+        netns: Some(4_026_531_840),
         tuple: known(),
         direction: "sent",
         state: Some("ESTABLISHED"),
         reason: Some("NO_SOCKET"),
     };
-    let bare = ResetEvent { conn: None, direction: "received", state: None, reason: None, ..full };
+    let bare =
+        ResetEvent { conn: None, netns: None, direction: "received", state: None, reason: None, ..full };
     vec![line("reset", full), line("reset", bare)]
 }
