@@ -151,6 +151,14 @@ impl Fields {
     };
 }
 
+/// Where segments are captured.
+pub mod capture {
+    /// By the classifier, on the interfaces of our own network namespace.
+    pub const TC: u32 = 0;
+    /// At the root control group: those of every socket of every namespace. The classifier still sees what has no socket.
+    pub const CGROUP: u32 = 1;
+}
+
 /// What this run wants.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +168,9 @@ pub struct Config {
     pub events: u32,
     /// Copy payload for HTTP (1) or look at control segments only (0).
     pub payload: u32,
+    /// One of [`capture`].
+    pub capture: u32,
+    pub pad: u32,
     /// `PORTS` restricts what is traced (1).
     pub filter_ports: u32,
     /// `HOSTS` restricts what is traced (1).
@@ -190,4 +201,4 @@ pub struct HostKey {
     pub addr: [u8; 16],
 }
 
-contract!(Fields = 232, Config = 64, HostKey = 20);
+contract!(Fields = 232, Config = 72, HostKey = 20);

@@ -228,7 +228,8 @@ pub struct TimeWait {
     pub family: u8,
     /// It answered a segment with an RST.
     pub rst_sent: u8,
-    pub pad: u8,
+    /// It began as FIN_WAIT2, and is not known to be in TIME_WAIT.
+    pub awaits_fin: u8,
     /// As [`Conn::reset_reason`].
     pub reset_reason: u32,
 }

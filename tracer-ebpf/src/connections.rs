@@ -5,7 +5,7 @@ use aya_ebpf::{helpers::bpf_get_socket_cookie, maps::lpm_trie::Key};
 use tracer_ebpf::{Conn, ConnRecord, MAX_STATES, Tuple, conn_flag, counter, kind, milestone, state};
 
 use crate::{
-    fields::{TcpSock, is_mapped},
+    fields::{Members, TcpSock, is_mapped},
     flows,
     globals::{COMMS, CONNS, HOSTS, PIDS, UNSENT, ZERO_CONN, config, count, next_id, port_named},
     ring,
@@ -71,7 +71,7 @@ pub fn push_state(conn: &mut Conn, new: u8, now_ns: u64) {
 
 /// Takes over errors, flags and totals.
 #[inline(always)]
-pub fn refresh(tp: TcpSock, conn: &mut Conn) {
+pub fn refresh(tp: impl Members, conn: &mut Conn) {
     conn.error = tp.error();
     if tp.flags() & SOCK_DONE != 0 {
         conn.flags |= conn_flag::FIN_RECEIVED;

@@ -15,6 +15,61 @@ use crate::globals::field;
 
 pub const AF_INET6: u16 = 10;
 
+/// A way to read the members of a `tcp_sock`.
+pub trait Members: Copy {
+    /// Reads a `T` at a byte offset, or `missing` when the kernel has no such member.
+    fn read<T: Copy>(self, offset: u32, missing: T) -> T;
+
+    #[inline(always)]
+    fn flags(self) -> u64 {
+        self.read(field!(skc_flags), 0)
+    }
+
+    #[inline(always)]
+    fn error(self) -> u16 {
+        self.read::<i32>(field!(sk_err), 0) as u16
+    }
+
+    #[inline(always)]
+    fn total_retrans(self) -> u32 {
+        self.read(field!(total_retrans), 0)
+    }
+
+    /// Takes over the totals.
+    #[inline(always)]
+    fn totals(self, conn: &mut Conn) {
+        conn.bytes_sent = self.read(field!(bytes_sent), 0);
+        conn.bytes_retrans = self.read(field!(bytes_retrans), 0);
+        conn.bytes_received = self.read(field!(bytes_received), 0);
+        conn.segs_in = self.read(field!(segs_in), 0);
+        conn.segs_out = self.read(field!(segs_out), 0);
+        conn.retrans = self.total_retrans();
+        // srtt_us holds 8 times the value (tcp_rtt_estimator); rtt_min is a `struct minmax` whose best sample's
+        // value follows its 4-byte time.
+        conn.srtt_us = self.read::<u32>(field!(srtt_us), 0) >> 3;
+        let rtt_min = field!(rtt_min);
+        conn.min_rtt_us = if rtt_min == MISSING { u32::MAX } else { self.read(rtt_min + 4, u32::MAX) };
+    }
+}
+
+/// A socket's address that has no BTF type. It may not be a socket any more: whoever asks has to know.
+#[derive(Clone, Copy)]
+pub struct Untyped(pub *const u8);
+
+impl Members for Untyped {
+    #[inline(always)]
+    fn read<T: Copy>(self, offset: u32, missing: T) -> T {
+        if offset == MISSING { missing } else { probe(self.0, offset).unwrap_or(missing) }
+    }
+}
+
+impl Members for TcpSock {
+    #[inline(always)]
+    fn read<T: Copy>(self, offset: u32, missing: T) -> T {
+        if offset == MISSING { missing } else { load(self.0, offset) }
+    }
+}
+
 /// A full TCP socket (`struct tcp_sock`, whose first members are `inet_sock`, `sock`, `sock_common`).
 #[derive(Clone, Copy)]
 pub struct TcpSock(*const u8);
@@ -28,12 +83,6 @@ impl TcpSock {
         if tp.is_null() { None } else { Some(Self(tp.cast::<u8>().cast_const())) }
     }
 
-    /// Reads a `T` at a byte offset, or `missing` when the kernel has no such member.
-    #[inline(always)]
-    fn read<T: Copy>(self, offset: u32, missing: T) -> T {
-        if offset == MISSING { missing } else { load(self.0, offset) }
-    }
-
     #[inline(always)]
     pub fn family(self) -> u16 {
         self.read(field!(skc_family), 0)
@@ -42,16 +91,6 @@ impl TcpSock {
     #[inline(always)]
     pub fn state(self) -> u8 {
         self.read(field!(skc_state), 0)
-    }
-
-    #[inline(always)]
-    pub fn flags(self) -> u64 {
-        self.read(field!(skc_flags), 0)
-    }
-
-    #[inline(always)]
-    pub fn error(self) -> u16 {
-        self.read::<i32>(field!(sk_err), 0) as u16
     }
 
     #[inline(always)]
@@ -79,11 +118,6 @@ impl TcpSock {
     #[inline(always)]
     pub fn is_bound(self) -> bool {
         self.read::<u64>(field!(icsk_bind_hash), 0) != 0
-    }
-
-    #[inline(always)]
-    pub fn total_retrans(self) -> u32 {
-        self.read(field!(total_retrans), 0)
     }
 
     /// `inet_sport`: stays when `skc_num` is cleared at the end.
@@ -121,22 +155,6 @@ impl TcpSock {
         let low: u64 = load(self.0, offset + 8);
         // SAFETY: two u64 are 16 bytes.
         unsafe { core::mem::transmute([high, low]) }
-    }
-
-    /// Takes over the totals.
-    #[inline(always)]
-    pub fn totals(self, conn: &mut Conn) {
-        conn.bytes_sent = self.read(field!(bytes_sent), 0);
-        conn.bytes_retrans = self.read(field!(bytes_retrans), 0);
-        conn.bytes_received = self.read(field!(bytes_received), 0);
-        conn.segs_in = self.read(field!(segs_in), 0);
-        conn.segs_out = self.read(field!(segs_out), 0);
-        conn.retrans = self.total_retrans();
-        // srtt_us holds 8 times the value (tcp_rtt_estimator); rtt_min is a `struct minmax` whose best sample's
-        // value follows its 4-byte time.
-        conn.srtt_us = self.read::<u32>(field!(srtt_us), 0) >> 3;
-        let rtt_min = field!(rtt_min);
-        conn.min_rtt_us = if rtt_min == MISSING { u32::MAX } else { load(self.0, rtt_min + 4) };
     }
 }
 

@@ -12,8 +12,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_ebpf::{
-    Config, Conn, Fields, Flow, FlowKey, MAX_NETNS, Mark, MarkKey, NetnsCounts, Owner, PORT_WORDS,
-    SegmentRecord, TimeWait, Tuple, counter, netns_count,
+    Config, Conn, Fields, Flow, FlowKey, MAX_NETNS, Mark, MarkKey, NetnsCounts, Owner, PORT_WORDS, TimeWait,
+    Tuple, counter, netns_count,
 };
 
 #[unsafe(no_mangle)]
@@ -23,6 +23,8 @@ static CONFIG: Config = Config {
     abi: tracer_ebpf::ABI_VERSION,
     events: 0,
     payload: 0,
+    capture: 0,
+    pad: 0,
     filter_ports: 0,
     filter_hosts: 0,
     filter_pids: 0,
@@ -35,8 +37,6 @@ static CONFIG: Config = Config {
 };
 #[unsafe(no_mangle)]
 static PORTS: [u64; PORT_WORDS] = [0; PORT_WORDS];
-
-use crate::head::Found;
 
 /// Where [`FIELDS`] and [`CONFIG`] are; read through [`field!`] and [`config!`].
 pub const FIELDS_AT: *const Fields = &raw const FIELDS;
@@ -145,22 +145,6 @@ static NO_COUNTS: NetnsCounts = NetnsCounts { cookie: 0, counts: [0; netns_count
 
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
-
-/// Payload bytes of one record at most; a power of two, so that a mask bounds an index.
-pub const CHUNK: usize = 4096;
-/// Room behind, so that an 8-byte load at any masked index, or 8 past it, stays inside.
-pub const SLACK: usize = 16;
-
-/// Where a classifier puts a segment record together. Classifiers run with softirqs off, one at a time on a CPU.
-#[repr(C)]
-pub struct Scratch {
-    pub record: SegmentRecord,
-    pub data: [u8; CHUNK + SLACK],
-    pub found: Found,
-}
-
-#[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// An all-zero connection to insert and fill in place: it does not fit the 512-byte stack beside the rest.
 pub static ZERO_CONN: Conn = Conn::ZERO;

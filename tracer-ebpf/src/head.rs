@@ -5,7 +5,10 @@
 
 use core::ptr;
 
-use crate::globals::{CHUNK, SCRATCH, SLACK, Scratch, opaque};
+use crate::{
+    globals::opaque,
+    scratch::{CHUNK, SCRATCH, SLACK, Scratch},
+};
 
 /// What follows a head (RFC 9112 §6.3).
 pub mod next {
@@ -92,15 +95,15 @@ pub fn is_head_request(scratch: &Scratch) -> bool {
 }
 
 /// Looks at the message that begins `Scratch::data`, of which `size` bytes are there. `head_seen`: HEAD requests were
-/// seen on this connection. Returns one of [`next`], with `Scratch::found` filled in unless it is unknown.
+/// seen on this connection. `place`: which `Scratch`. Returns one of [`next`], with `Scratch::found` filled in unless it is unknown.
 ///
 /// A global function, so that the verifier looks at it once and not for each way to get here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn scan_head(size: u32, head_seen: u32) -> u32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return next::UNKNOWN };
+pub extern "C" fn scan_head(size: u32, head_seen: u32, place: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(place) else { return next::UNKNOWN };
     // SAFETY: this CPU's own.
-    let Scratch { data, found, record: _ } = unsafe { &mut *scratch };
+    let Scratch { data, found, .. } = unsafe { &mut *scratch };
     let start = load(data, 0);
     let response = start & 0x00ff_ffff_ffff_ffff == word(b"HTTP/1.\0");
     let mut bodyless = !response;

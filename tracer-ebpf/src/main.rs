@@ -9,17 +9,20 @@
     reason = "by value it would be copied on the 512-byte stack"
 )]
 
+mod capture;
 mod connections;
 mod fields;
 mod flows;
 mod globals;
 mod head;
+mod headers;
 mod owner;
 mod paths;
 mod reconcile;
 mod reset;
 mod retransmit;
 mod ring;
+mod scratch;
 mod segment;
 mod snapshot;
 mod state;

@@ -1,16 +1,19 @@
-//! Connections whose end was missed. The kernel does not run a tracing program that it interrupted in the middle on the
+//! What the tables hold, held against the kernel's memory: from time to time, and at the end of a run.
+//!
+//! Connections whose end was missed: the kernel does not run a tracing program that it interrupted in the middle on the
 //! same CPU (`prog->active`, `__bpf_trace_run`), so once in a long while one is skipped: its socket stays in the table.
 //! From time to time each entry is held against its socket.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_for_each_map_elem;
-use tracer_ebpf::{Conn, conn_flag, state};
+use tracer_ebpf::{Conn, TimeWait, Tuple, conn_flag, state};
 
 use crate::{
     connections,
-    fields::{load, probe},
-    globals::{CONNS, field, now},
+    fields::{Untyped, load, probe},
+    globals::{CONNS, TIME_WAITS, field, now},
+    timewait,
 };
 
 /// A socket changes quickly in its first moments, and has no cookie of its own in SYN_RECV (up to 6.12).
@@ -26,7 +29,53 @@ pub extern "C" fn reconcile(ctx: *mut c_void) -> i32 {
         unsafe {
             let table = (&raw const CONNS).cast_mut().cast();
             bpf_for_each_map_elem(table, compare as *mut c_void, core::ptr::null_mut(), 0);
+            let table = (&raw const TIME_WAITS).cast_mut().cast();
+            bpf_for_each_map_elem(table, look_for_fin as *mut c_void, core::ptr::null_mut(), 0);
         }
+    }
+    0
+}
+
+/// As [`reconcile`]: brings the totals of open connections up to date, those of every namespace.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub extern "C" fn current_totals(ctx: *mut c_void) -> i32 {
+    let sk: *const u8 = load(ctx.cast::<u8>().cast_const(), 8);
+    if sk.is_null() {
+        // SAFETY: as above.
+        unsafe {
+            let table = (&raw const CONNS).cast_mut().cast();
+            bpf_for_each_map_elem(table, read_totals as *mut c_void, core::ptr::null_mut(), 0);
+        }
+    }
+    0
+}
+
+extern "C" fn read_totals(
+    _table: *mut c_void,
+    key: *const u64,
+    conn: *mut Conn,
+    _context: *mut c_void,
+) -> i64 {
+    // SAFETY: key and value of a live map entry.
+    let (sk, conn) = unsafe { (*key as *const u8, &mut *conn) };
+    if conn.flags & conn_flag::IDENTIFIED != 0 && probe(sk, field!(skc_cookie)) == Some(conn.cookie) {
+        connections::refresh(Untyped(sk), conn);
+    }
+    0
+}
+
+/// An orphaned FIN_WAIT2 whose FIN has come: that changes nothing but the mini-socket's own state, unless its timer moves.
+extern "C" fn look_for_fin(
+    _table: *mut c_void,
+    key: *const Tuple,
+    known: *mut TimeWait,
+    _context: *mut c_void,
+) -> i64 {
+    // SAFETY: key and value of a live map entry.
+    let (tuple, known) = unsafe { (&*key, &mut *known) };
+    if known.awaits_fin != 0 {
+        timewait::look_for_fin(tuple, known);
     }
     0
 }

@@ -179,6 +179,8 @@ pub mod time_wait {
     pub const CANCELLED: u16 = 3;
     /// The timer started anew, and so did the time.
     pub const REARMED: u16 = 4;
+    /// It is in TIME_WAIT and was in FIN_WAIT2; when the FIN came is not known.
+    pub const FIN_FOUND: u16 = 5;
 }
 
 /// Values of [`TimeWaitRecord::cause`].

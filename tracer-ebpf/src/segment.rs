@@ -1,11 +1,8 @@
-//! The classifier: both directions of every interface, egress only on loopback. It reads headers, keeps the flow
-//! table, and copies what HTTP framing needs. It never alters a packet and always lets it go on.
+//! Segments, wherever they are captured: they keep the flow table, and what HTTP framing needs of them is copied.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, TC_ACT_UNSPEC, bpf_hdr_start_off::BPF_HDR_START_NET, bpf_sock_tuple},
-    helpers::{bpf_sk_release, bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skc_lookup_tcp},
-    macros::classifier,
-    programs::TcContext,
+    bindings::{__sk_buff, bpf_sock_tuple},
+    helpers::{bpf_sk_release, bpf_skb_load_bytes, bpf_skc_lookup_tcp},
 };
 use tracer_ebpf::{
     COPY_BUDGET, COPY_QUIETLY, Flow, FlowDir, FlowKey, Header, MarkKey, SegmentRecord, TimeWaitRecord, Tuple,
@@ -14,9 +11,11 @@ use tracer_ebpf::{
 
 use crate::{
     connections, flows,
-    globals::{CHUNK, FLOWS, MARKS, SCRATCH, Scratch, config, count, debug, now, opaque, running},
+    globals::{FLOWS, MARKS, config, count, now, opaque},
     head::{self, next},
-    ring, timewait,
+    headers::Seen,
+    ring,
+    scratch::{self, CHUNK, Scratch},
 };
 
 /// Chunks of the largest segment (64 KiB; BIG TCP's may be larger, and what is beyond counts as over the budget).
@@ -25,193 +24,59 @@ const MAX_CHUNKS: u32 = 16;
 /// Bytes that the daemon needs to name a protocol that is not HTTP/1.
 const NAMING: u32 = 64;
 
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
-const IPPROTO_TCP: u8 = 6;
-
-/// What a TCP segment's headers say. Offsets count from the network header.
-struct Seen {
-    source: [u32; 4],
-    destination: [u32; 4],
-    source_port: u16,
-    destination_port: u16,
-    /// Sequence number of the first payload byte.
-    seq: u32,
-    flags: u8,
-    /// As in the header: unscaled.
-    window: u16,
-    payload_at: u32,
-    len: u32,
-    /// The first 16 bytes of the IP header.
-    ip: [u64; 2],
+/// A network namespace.
+#[derive(Clone, Copy)]
+pub struct Netns {
+    pub inode: u32,
+    pub cookie: u64,
 }
 
 impl Seen {
-    /// The ends as the receiving socket has them, in our own namespace.
+    /// The key of its flow, and the direction.
     #[inline(always)]
-    fn as_receiver(&self) -> Tuple {
-        // SAFETY: 16 bytes either way.
-        let (local_addr, remote_addr) = unsafe {
-            (
-                core::mem::transmute::<[u32; 4], [u8; 16]>(self.destination),
-                core::mem::transmute::<[u32; 4], [u8; 16]>(self.source),
-            )
-        };
-        let (local_port, remote_port) = (self.destination_port, self.source_port);
-        Tuple { local_addr, remote_addr, local_port, remote_port, netns: config!(netns) }
+    pub fn flow_key(&self, netns_cookie: u64) -> (FlowKey, usize) {
+        let source = (self.source, self.source_port);
+        FlowKey::new(netns_cookie, source, (self.destination, self.destination_port))
     }
 }
 
-#[classifier]
-pub fn segments(ctx: TcContext) -> i32 {
-    if look(ctx.skb.skb).is_none() {
-        debug!(&ctx, "segment of {} bytes: nothing wanted of it", ctx.len());
-    }
-    TC_ACT_UNSPEC
-}
-
+/// Takes one segment in.
 #[inline(always)]
-fn look(skb: *mut __sk_buff) -> Option<()> {
-    if !running() {
-        return None;
-    }
-    // SAFETY: the context's own field.
-    let protocol = u16::from_be(unsafe { (*skb).protocol } as u16);
-    let seen = match protocol {
-        ETH_P_IP => ipv4(skb)?,
-        ETH_P_IPV6 => ipv6(skb)?,
-        _ => return None,
-    };
+pub fn take(skb: *mut __sk_buff, seen: &Seen, netns: Netns) -> Option<()> {
     count(counter::SEGMENTS, 1);
     if seen.len > 0 {
         count(counter::BYTES, u64::from(seen.len));
     }
     let now_ns = now();
-    if seen.flags & tcp_flag::RST != 0 || seen.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
-        timewait::hint(&seen.as_receiver(), seen.flags, now_ns);
-    }
-    let (key, dir) = FlowKey::new(
-        config!(netns_cookie),
-        (seen.source, seen.source_port),
-        (seen.destination, seen.destination_port),
-    );
+    let (key, dir) = seen.flow_key(netns.cookie);
     let flow = match FLOWS.get_ptr_mut(&key) {
         Some(flow) => flow,
-        None => create(skb, &seen, &key, now_ns)?,
+        None => create(skb, seen, netns.inode, &key, now_ns)?,
     };
     // SAFETY: a live map value. Two CPUs may work on one flow, each on its own direction.
     let flow = unsafe { &mut *flow };
     flow.seen = 1;
     if seen.len == 0 && seen.flags & (tcp_flag::FIN | tcp_flag::RST | tcp_flag::SYN) == 0 {
         if dir == 0 {
-            acknowledgement::<0>(flow, &seen)
+            acknowledgement::<0>(flow, seen)
         } else {
-            acknowledgement::<1>(flow, &seen)
+            acknowledgement::<1>(flow, seen)
         };
         return None;
     }
-    if seen.flags & tcp_flag::FIN != 0 && flow.fin_awaited_by != 0 && flow.fin_dir == dir as u8 {
-        fin_arrived(flow, &key, now_ns);
-    }
+    await_fin(flow, &key, dir, seen, now_ns);
     if dir == 0 {
-        direction::<0>(skb, flow, &key, &seen, now_ns)
+        direction::<0>(skb, flow, &key, seen, now_ns)
     } else {
-        direction::<1>(skb, flow, &key, &seen, now_ns)
+        direction::<1>(skb, flow, &key, seen, now_ns)
     }
 }
 
-/// Headers of an IPv4 packet that is TCP and whole.
+/// Looks whether a segment is the FIN that an orphaned FIN_WAIT2 waits for.
 #[inline(always)]
-fn ipv4(skb: *mut __sk_buff) -> Option<Seen> {
-    let ip: [u8; 20] = load(skb, 0)?;
-    let header_len = u32::from(ip[0] & 0x0f) * 4;
-    // Fragments other than the first have no TCP header; the first one's payload is not the segment's.
-    if ip[9] != IPPROTO_TCP || header_len < 20 || u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
-        return None;
-    }
-    let total = u32::from(u16::from_be_bytes([ip[2], ip[3]]));
-    // BIG TCP leaves the length 0 (skb->len counts the link header, 14 bytes on all devices that do it).
-    // SAFETY: the context's own field.
-    let total = if total == 0 { unsafe { (*skb).len }.wrapping_sub(14) } else { total };
-    let mapped = 0xffff_u32.to_be();
-    let source = [0, 0, mapped, u32::from_ne_bytes([ip[12], ip[13], ip[14], ip[15]])];
-    let destination = [0, 0, mapped, u32::from_ne_bytes([ip[16], ip[17], ip[18], ip[19]])];
-    // SAFETY: the first 16 of 20 bytes.
-    let start = unsafe { ip.as_ptr().cast::<[u64; 2]>().read_unaligned() };
-    tcp(skb, source, destination, header_len, total, start)
-}
-
-/// Headers of an IPv6 packet that is TCP and whole, past up to four extension headers.
-#[inline(always)]
-fn ipv6(skb: *mut __sk_buff) -> Option<Seen> {
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const DESTINATION: u8 = 60;
-    let ip: [u32; 10] = load(skb, 0)?;
-    let lengths = ip[1].to_ne_bytes();
-    let mut next = lengths[2];
-    let mut at = 40;
-    for _ in 0..4 {
-        if next != HOP_BY_HOP && next != ROUTING && next != DESTINATION {
-            break;
-        }
-        let extension: [u8; 2] = load(skb, at)?;
-        next = extension[0];
-        at += (u32::from(extension[1]) + 1) * 8;
-    }
-    if next != IPPROTO_TCP {
-        return None;
-    }
-    let payload = u32::from(u16::from_be_bytes([lengths[0], lengths[1]]));
-    // As for IPv4: a jumbogram.
-    // SAFETY: the context's own field.
-    let total = if payload == 0 { unsafe { (*skb).len }.wrapping_sub(14) } else { payload + 40 };
-    // SAFETY: the first 16 of 40 bytes.
-    let start = unsafe { ip.as_ptr().cast::<[u64; 2]>().read_unaligned() };
-    tcp(skb, [ip[2], ip[3], ip[4], ip[5]], [ip[6], ip[7], ip[8], ip[9]], at, total, start)
-}
-
-#[inline(always)]
-fn tcp(
-    skb: *mut __sk_buff,
-    source: [u32; 4],
-    destination: [u32; 4],
-    at: u32,
-    total: u32,
-    ip: [u64; 2],
-) -> Option<Seen> {
-    let tcp: [u8; 16] = load(skb, at)?;
-    let header_len = u32::from(tcp[12] >> 4) * 4;
-    let payload_at = at + header_len;
-    if header_len < 20 || total < payload_at {
-        return None;
-    }
-    let flags = tcp[13];
-    let seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-    Some(Seen {
-        source,
-        destination,
-        source_port: u16::from_be_bytes([tcp[0], tcp[1]]),
-        destination_port: u16::from_be_bytes([tcp[2], tcp[3]]),
-        // A SYN takes one sequence number before its data (RFC 9293 §3.4; TCP Fast Open, RFC 7413).
-        seq: if flags & tcp_flag::SYN != 0 { seq.wrapping_add(1) } else { seq },
-        flags,
-        window: u16::from_be_bytes([tcp[14], tcp[15]]),
-        payload_at,
-        len: total - payload_at,
-        ip,
-    })
-}
-
-#[inline(always)]
-fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
-    let mut value = core::mem::MaybeUninit::<T>::uninit();
-    // SAFETY: the helper fills the whole buffer or fails.
-    unsafe {
-        let size = size_of::<T>() as u32;
-        let to = value.as_mut_ptr().cast();
-        (bpf_skb_load_bytes_relative(skb.cast(), at, to, size, BPF_HDR_START_NET) == 0)
-            .then(|| value.assume_init())
+pub fn await_fin(flow: &mut Flow, key: &FlowKey, dir: usize, seen: &Seen, now_ns: u64) {
+    if seen.flags & tcp_flag::FIN != 0 && flow.fin_awaited_by != 0 && flow.fin_dir == dir as u8 {
+        fin_arrived(flow, key, now_ns);
     }
 }
 
@@ -238,11 +103,11 @@ fn link_len(skb: *mut __sk_buff, ip: &[u64; 2]) -> Option<u32> {
 /// A flow for payload that no established connection announced: the handshake's last ACK was lost or carries data,
 /// or the connection is older than the tracer. Forwarded traffic has no socket here and gets none.
 #[inline(always)]
-fn create(skb: *mut __sk_buff, seen: &Seen, key: &FlowKey, now_ns: u64) -> Option<*mut Flow> {
+fn create(skb: *mut __sk_buff, seen: &Seen, netns: u32, key: &FlowKey, now_ns: u64) -> Option<*mut Flow> {
     if seen.len == 0 || config!(payload) == 0 {
         return None;
     }
-    if !connections::wanted(&seen.as_receiver())
+    if !connections::wanted(&seen.as_receiver(netns))
         || !(has_socket(skb, seen, false) || has_socket(skb, seen, true))
     {
         return None;
@@ -395,9 +260,11 @@ fn direction<const DIR: usize>(
     if plan.from == u64::MAX && !last {
         return None;
     }
-    let scratch = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: this CPU's own; classifiers run with softirqs off.
-    let scratch = unsafe { &mut *scratch };
+    let Some(mut place) = scratch::acquire() else {
+        dir.lost += 1;
+        return None;
+    };
+    let scratch = place.get();
     scratch.record = SegmentRecord {
         header: Header { kind: kind::SEGMENT, detail: 0, pad: 0, time_ns: now_ns },
         flow: id,
@@ -429,14 +296,14 @@ fn direction<const DIR: usize>(
     }
     if plan.copy == 0 || plan.from == u64::MAX {
         write(scratch, dir, 0, ring::wake_flags());
-        return None;
-    }
-    let at = link_len(skb, &seen.ip)? + seen.payload_at + (plan.from - offset) as u32;
-    copy(skb, scratch, dir, at, plan, end, head_seen).map(|saw_head_request| {
-        if saw_head_request {
-            flow.head_seen = 1
+    } else if let Some(link_len) = link_len(skb, &seen.ip) {
+        let at = link_len + seen.payload_at + (plan.from - offset) as u32;
+        if copy(skb, &mut place, dir, at, plan, end, head_seen) == Some(true) {
+            flow.head_seen = 1;
         }
-    })
+    }
+    place.release();
+    Some(())
 }
 
 /// Which part of a segment to copy: `copy` bytes from stream offset `from` on. `from` is `u64::MAX` when not even a
@@ -503,13 +370,15 @@ fn wanted(dir: &mut FlowDir, flow: u64, index: usize, offset: u64, end: u64) -> 
 #[inline(always)]
 fn copy(
     skb: *mut __sk_buff,
-    scratch: &mut Scratch,
+    place: &mut scratch::Place,
     dir: &mut FlowDir,
     at: u32,
     plan: Plan,
     end: u64,
     head_seen: bool,
 ) -> Option<bool> {
+    let index = place.index;
+    let scratch = place.get();
     let flags = scratch.record.flags;
     let mut at = at;
     let mut left = plan.copy;
@@ -522,7 +391,7 @@ fn copy(
         }
         if chunk == 0 && dir.mode == mode::START {
             saw_head_request = head::is_head_request(scratch);
-            let next = head::scan_head(size, u32::from(head_seen));
+            let next = head::scan_head(size, u32::from(head_seen), index);
             let mark = data_offset + u64::from(scratch.found.end) + scratch.found.length;
             match next {
                 // At the end of this segment, or past it; else another message follows, and all is copied.

@@ -107,20 +107,3 @@ pub extern "C" fn existing_report(ctx: *mut core::ffi::c_void) -> i32 {
     }
     0
 }
-
-/// At the end of a run: brings the totals of what is still open up to date.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/tcp")]
-pub extern "C" fn current_totals(ctx: *mut core::ffi::c_void) -> i32 {
-    let sk: *const u8 = load(ctx.cast::<u8>().cast_const(), 8);
-    if sk.is_null() {
-        return 0;
-    }
-    if let Some(conn) = CONNS.get_ptr_mut(sk as u64)
-        && let Some(tp) = TcpSock::from_sock(sk)
-    {
-        // SAFETY: a live map value.
-        connections::refresh(tp, unsafe { &mut *conn });
-    }
-    0
-}

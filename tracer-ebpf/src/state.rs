@@ -5,7 +5,7 @@ use tracer_ebpf::{Conn, StateRecord, conn_flag, kind, milestone, netns_count, ow
 
 use crate::{
     connections,
-    fields::TcpSock,
+    fields::{Members, TcpSock},
     flows,
     globals::{CONNECTING, CONNS, config, count_in, debug, now, running},
     owner, ring, timewait, twice,

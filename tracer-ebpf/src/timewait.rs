@@ -12,8 +12,8 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use tracer_ebpf::{
-    Conn, MISSING, TimeWait, TimeWaitRecord, Tuple, counter, end_cause, kind, netns_count, state, tcp_flag,
-    time_wait,
+    Conn, MISSING, TimeWait, TimeWaitRecord, Tuple, conn_flag, counter, end_cause, kind, netns_count, state,
+    tcp_flag, time_wait,
 };
 
 use crate::{
@@ -249,7 +249,22 @@ pub fn took_over(conn: &Conn) -> bool {
         return false;
     }
     known.conn = conn.id;
+    known.awaits_fin = u8::from(conn.flags & conn_flag::FIN_RECEIVED == 0);
     true
+}
+
+/// Reports that a mini-socket went on from FIN_WAIT2 to TIME_WAIT, if it did.
+#[inline(never)]
+pub fn look_for_fin(tuple: &Tuple, known: &mut TimeWait) {
+    let tw = known.tw as *const u8;
+    let substate = probe::<u8>(tw, field!(tw_substate)).unwrap_or(0);
+    if known.cancelled_ns == 0
+        && substate == state::TIME_WAIT
+        && probe(tw, field!(skc_cookie)) == Some(known.cookie)
+    {
+        known.awaits_fin = 0;
+        report(tw, tuple, known, time_wait::FIN_FOUND, end_cause::UNKNOWN);
+    }
 }
 
 /// A SYN or RST arrived for these ends.

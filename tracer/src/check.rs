@@ -1,11 +1,11 @@
 //! `tracer check`: what this kernel and these privileges allow, hook by hook.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use crate::{
     cli::CheckArgs,
     filter::Filter,
-    kernel::{self, Kernel, Options},
+    kernel::{self, Capture, Kernel, Options},
 };
 
 /// Loads everything, attaches nothing, and says how each hook fares. The status is not zero when the main job cannot
@@ -26,11 +26,13 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         filter: Filter::default(),
         events: true,
         payload: true,
+        capture: None,
         ring_bytes: 1 << 20,
         max_connections: 1024,
     };
-    let kernel = match Kernel::check(&options) {
-        Ok(kernel) => kernel,
+    let load = |capture| Kernel::check(&options, capture);
+    let (kernel, by_tc) = match load(Capture::Cgroup).and_then(|kernel| Ok((kernel, load(Capture::Tc)?))) {
+        Ok(kernels) => kernels,
         Err(error) => {
             println!("missing   kernel side: {error:#}");
             println!("tracer cannot run");
@@ -49,11 +51,15 @@ pub fn run(args: &CheckArgs) -> ExitCode {
             (None, _) => println!("ok        {} by {}", hook.name, hook.way.unwrap_or("tp_btf")),
         }
     }
+    println!("ok        cgroup_skb (attached to the root control group at start)");
     println!(
         "ok        tc classifier (attached to each interface at start: tcx, or clsact where there is no tcx)"
     );
     if args.verbose > 0 {
-        for (program, instructions) in kernel.verified_instructions() {
+        // Without a control group the classifier does all the work.
+        let mut costs: BTreeMap<String, u32> = kernel.verified_instructions().into_iter().collect();
+        costs.extend(by_tc.verified_instructions());
+        for (program, instructions) in costs {
             println!("          {program}: {instructions} instructions verified");
         }
     }

@@ -73,6 +73,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
         filter: args.filter(),
         events: args.events,
         payload: !args.no_http,
+        capture: args.capture(),
         ring_bytes: args.ring_size,
         max_connections: args.max_connections,
     };
@@ -297,7 +298,7 @@ impl Live {
         self.emit(report);
     }
 
-    /// What is still open is told with its totals so far; those of other namespaces stay unknown.
+    /// What is still open is told with its totals so far.
     fn refresh(&mut self, kernel: &mut Kernel) {
         if self.tracker.sizes().connections > 0 && kernel.refresh_totals().is_ok() {
             self.tables.connections().for_each(|conn| self.tracker.refresh(conn));

@@ -4,6 +4,7 @@ mod values;
 
 use crate::emit::headers::HeaderPolicy;
 use crate::filter::{Filter, canonical_net};
+use crate::kernel::Capture;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use ipnet::IpNet;
 use std::num::NonZeroU64;
@@ -82,9 +83,19 @@ pub struct CheckArgs {
 #[derive(Args, Debug)]
 pub struct TraceArgs {
     /// Only segments on this interface (repeatable) [default: all]
+    ///
+    /// That is `--capture tc`.
     #[arg(short, long = "interface", value_name = "NAME", value_parser = values::interface)]
+    #[arg(conflicts_with = "capture")]
     #[arg(value_delimiter = ',', help_heading = "What to see")]
     pub interfaces: Vec<String>,
+
+    /// Where segments are captured [default: cgroup, or tc where that cannot be]
+    ///
+    /// `cgroup` sees HTTP in every network namespace, containers included. `tc` sees the interfaces of the tracer's own
+    /// namespace only, and is what --interface chooses.
+    #[arg(long, value_enum, value_name = "WHERE", hide_possible_values = true, help_heading = "What to see")]
+    pub capture: Option<Capture>,
 
     /// Only connections with this port at either end (repeatable)
     #[arg(long = "port", value_name = "PORT", value_parser = values::port)]
@@ -168,6 +179,11 @@ pub struct TraceArgs {
 }
 
 impl TraceArgs {
+    /// Where to capture; an interface is the classifier's to watch.
+    pub fn capture(&self) -> Option<Capture> {
+        self.capture.or((!self.interfaces.is_empty()).then_some(Capture::Tc))
+    }
+
     /// The connections to see.
     pub fn filter(&self) -> Filter {
         Filter {

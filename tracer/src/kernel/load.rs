@@ -9,6 +9,7 @@ use aya::{
 use tracer_ebpf::{ABI_VERSION, Config, PORT_WORDS};
 
 use super::{
+    cgroup,
     hooks::{self, Hook, say},
     snapshot,
     tables::Tables,
@@ -19,12 +20,23 @@ use crate::{filter::Filter, selfcheck};
 /// The kernel programs, built from `tracer-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
 
+/// Where segments are captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Capture {
+    /// On the interfaces of the tracer's own network namespace
+    Tc,
+    /// At the root control group: the sockets of every network namespace
+    Cgroup,
+}
+
 /// What this run wants of the kernel side.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub filter: Filter,
     pub events: bool,
     pub payload: bool,
+    /// None: at the root control group, or where that is not possible by tc.
+    pub capture: Option<Capture>,
     /// Size of the ring in bytes, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     pub max_connections: u32,
@@ -47,8 +59,8 @@ impl Kernel {
     ///
     /// # Errors
     /// The kernel has no usable BTF, or refuses a map.
-    pub fn check(options: &Options) -> Result<Self> {
-        Self::load(options, false)
+    pub fn check(options: &Options, capture: Capture) -> Result<Self> {
+        Self::load(options, capture, false)
     }
 
     /// Loads and attaches every tracepoint, and enters the sockets that exist already.
@@ -56,7 +68,19 @@ impl Kernel {
     /// # Errors
     /// The kernel has no usable BTF, refuses a map, or lacks a hook that the main job needs.
     pub fn attach(options: &Options) -> Result<Self> {
-        let mut kernel = Self::load(options, true)?;
+        let capture = options.capture.unwrap_or(Capture::Cgroup);
+        let mut kernel = Self::load(options, capture, true)?;
+        if capture == Capture::Cgroup {
+            match cgroup::attach(&mut kernel.ebpf) {
+                Ok(hook) => kernel.hooks.push(hook),
+                Err(reason) if options.capture.is_some() => bail!("--capture cgroup: {reason}"),
+                Err(reason) => {
+                    drop(kernel);
+                    kernel = Self::load(options, Capture::Tc, true)?;
+                    kernel.hooks.push(cgroup::refused(reason));
+                }
+            }
+        }
         if let Some(hook) = kernel.hooks.iter().find(|hook| hook.required && !hook.attached) {
             bail!(
                 "cannot attach {}: {}. Without it the main job cannot run; `tracer check` lists every hook and its remedy",
@@ -70,7 +94,7 @@ impl Kernel {
         Ok(kernel)
     }
 
-    fn load(options: &Options, attach: bool) -> Result<Self> {
+    fn load(options: &Options, capture: Capture, attach: bool) -> Result<Self> {
         raise_memlock_limit();
         let types = Types::of_running_kernel()?;
         let btf = Btf::from_sys_fs()
@@ -89,6 +113,11 @@ impl Kernel {
             abi: ABI_VERSION,
             events: u32::from(options.events),
             payload: u32::from(options.payload),
+            capture: match capture {
+                Capture::Tc => tracer_ebpf::capture::TC,
+                Capture::Cgroup => tracer_ebpf::capture::CGROUP,
+            },
+            pad: 0,
             filter_ports: u32::from(!options.filter.ports.is_empty()),
             filter_hosts: u32::from(!options.filter.hosts.is_empty()),
             filter_pids: u32::from(!options.filter.pids.is_empty()),
@@ -141,11 +170,16 @@ impl Kernel {
             .classifier()?
             .load()
             .map_err(|error| anyhow!("the kernel refused the classifier: {}", say(&error)))?;
+        if capture == Capture::Cgroup {
+            cgroup::load(&mut kernel.ebpf).map_err(|error| {
+                anyhow!("the kernel refused the program for the root control group: {error}")
+            })?;
+        }
         snapshot::load(&mut kernel.ebpf, &btf);
         Ok(kernel)
     }
 
-    /// Reads the totals of our own namespace's open connections into the table.
+    /// Reads the totals of open connections into the table.
     ///
     /// # Errors
     /// The iterator cannot run.

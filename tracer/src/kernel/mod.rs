@@ -1,6 +1,7 @@
 //! The kernel side from the daemon's view: what this kernel offers, load, attach, read, detach.
 
 mod btf;
+mod cgroup;
 mod hooks;
 mod interfaces;
 mod load;
@@ -14,7 +15,7 @@ pub mod types;
 
 pub use hooks::Hook;
 pub use interfaces::{Interfaces, LinkChanges};
-pub use load::{Kernel, Options};
+pub use load::{Capture, Kernel, Options};
 pub use privileges::{drop_unneeded, lockdown, missing_privileges};
 pub use processes::ProcProcesses;
 pub use tables::Tables;

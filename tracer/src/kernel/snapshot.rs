@@ -48,8 +48,7 @@ pub fn reconcile(ebpf: &mut Ebpf) -> Result<(), String> {
     iterator(ebpf, RECONCILE).and_then(run)
 }
 
-/// Reads the totals of our own namespace's open connections into the table. (For other namespaces it would take
-/// privileges that a running tracer has given up.)
+/// Reads the totals of open connections into the table.
 pub fn refresh_totals(ebpf: &mut Ebpf) -> Result<(), String> {
     iterator(ebpf, TOTALS).and_then(run)
 }

@@ -222,6 +222,7 @@ impl Tracker {
             }
             tracer_ebpf::time_wait::CANCELLED => self.time_waits.cancelled(record),
             tracer_ebpf::time_wait::REARMED => self.time_waits.rearmed(&record),
+            tracer_ebpf::time_wait::FIN_FOUND => self.fin_came(record.conn, None, out),
             _ => {}
         }
     }
