@@ -29,9 +29,10 @@ pub fn attach(ebpf: &mut Ebpf) -> Result<Hook, String> {
         .ok_or("no cgroup2 file system is mounted (mount -t cgroup2 none /sys/fs/cgroup; systemd does it)")?;
     let root = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let program = program(ebpf)?;
+    // A link is beside others whatever its mode says, and takes no flag that says so (`cgroup_bpf_link_attach`).
     for direction in [CgroupSkbAttachType::Ingress, CgroupSkbAttachType::Egress] {
         program
-            .attach(&root, direction, CgroupAttachMode::AllowMultiple)
+            .attach(&root, direction, CgroupAttachMode::Single)
             .map_err(|error| format!("{}: {}", path.display(), say(&error)))?;
     }
     Ok(Hook {
