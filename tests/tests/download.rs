@@ -1,13 +1,20 @@
 //! A large body is counted to the byte and hardly copied.
 
 use anyhow::{Context as _, Result, ensure};
-use std::fs::File;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    net::SocketAddr,
+    thread,
+};
 use tests::{
+    client,
     netns::Netns,
     nginx::{Nginx, Options, PORT},
     process,
     records::{Record, show, with_role},
     tracer::Tracer,
+    traffic_net::loopback,
     wait,
 };
 
@@ -54,4 +61,66 @@ fn a_gibibyte_through_nginx() -> Result<()> {
     ensure!(copied > 0 && copied < COPIED_BELOW, "copied: {stats:?}");
     println!("copied {copied} bytes of {SIZE}");
     Ok(())
+}
+
+/// Chunks of a server, over and over: large ones, and small ones whose lines often lie across two segments.
+const CHUNKS: [usize; 6] = [32 << 10, 4096, 1000, 64 << 10, 5000, 1 << 20];
+const ROUNDS: usize = 230;
+
+#[test]
+fn chunks_at_full_speed() -> Result<()> {
+    let netns = Netns::new()?;
+    let address = SocketAddr::from((loopback(1), 8140));
+    let tracer = Tracer::start(&netns, &[])?;
+    let listener = client::listen(&netns, address)?;
+    let (mut near, mut far) = client::pair(&netns, &listener, address)?;
+    const REQUEST: &[u8] = b"GET /chunked HTTP/1.1\r\nHost: test\r\n\r\n";
+    for _ in 0..2 {
+        client::pass(&mut near, &mut far, REQUEST)?;
+        let length = thread::scope(|scope| -> Result<u64> {
+            let server = scope.spawn(|| write_chunked(&mut far));
+            let mut end = [0; 5];
+            let mut length = 0;
+            let mut buffer = vec![0; 1 << 20];
+            while &end != b"0\r\n\r\n" {
+                let read = near.read(&mut buffer)?;
+                ensure!(read > 0, "the server closed");
+                let tail = [&end[..], &buffer[..read]].concat();
+                end.copy_from_slice(&tail[tail.len() - 5..]);
+                length += read as u64;
+            }
+            server.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok(length)
+        })?;
+        println!("{} MiB", length >> 20);
+    }
+    drop((near, far));
+    let run = tracer.stop()?;
+
+    let body = (CHUNKS.iter().sum::<usize>() * ROUNDS) as u64;
+    let https: Vec<Record> = run.records.https(&run.records.conns(&netns)).collect();
+    ensure!(https.len() == 4, "two exchanges, each from both ends:{}", show(&https));
+    for http in &https {
+        ensure!(http.count("/response/body_bytes") == Some(body), "not {body}: {http:?}");
+        ensure!(http.text("/outcome") == "complete" && http.is_true("/exact"), "{http:?}");
+        ensure!(http.text("/response/framing") == "chunked", "{http:?}");
+    }
+    let stats = run.records.final_stats().context("no final stats")?;
+    let copied = stats.count("/segments/bytes_copied").context("no segments.bytes_copied")?;
+    println!("copied {copied} bytes of {}", 2 * body);
+    ensure!(copied < COPIED_BELOW, "copied: {stats:?}");
+    ensure!(stats.count("/lost/bytes_over_budget") == Some(0), "lost: {stats:?}");
+    Ok(())
+}
+
+fn write_chunked(to: &mut impl io::Write) -> io::Result<()> {
+    to.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    let content = vec![b'x'; 1 << 20];
+    for _ in 0..ROUNDS {
+        for size in CHUNKS {
+            let chunk = [format!("{size:x}\r\n").as_bytes(), &content[..size], b"\r\n"].concat();
+            to.write_all(&chunk)?;
+        }
+    }
+    to.write_all(b"0\r\n\r\n")
 }

@@ -67,6 +67,8 @@ pub mod mode {
     pub const FEEDBACK: u8 = 2;
     /// Nothing more is wanted.
     pub const IGNORE: u8 = 3;
+    /// Nothing before the mark is wanted; there a chunk's content ends, and the next chunk's size follows.
+    pub const CHUNK: u8 = 4;
 }
 
 /// Bytes copied in one direction without a turn of direction or a mark from the daemon.
@@ -74,6 +76,9 @@ pub const COPY_BUDGET: u32 = 1024 * 1024;
 
 /// Bytes of it that may be used before the daemon is woken.
 pub const COPY_QUIETLY: u32 = 32 * 1024;
+
+/// Bytes of a chunk's line kept from one segment to the next; a power of two.
+pub const CARRY: usize = 16;
 
 /// One direction of a [`Flow`]. Offsets count payload bytes from `base_seq`.
 #[repr(C)]
@@ -105,7 +110,13 @@ pub struct FlowDir {
     pub window_closed: u8,
     /// An RST was seen.
     pub rst: u8,
-    pub pad: [u8; 6],
+    /// Bytes of `carry`.
+    pub carried: u8,
+    /// The next chunk is the body's first: no line end is before its size.
+    pub first_chunk: u8,
+    pub pad: [u8; 4],
+    /// Beginning of a chunk's line that the segment did not hold the end of.
+    pub carry: [u64; CARRY / 8],
 }
 
 /// One connection's segments.
@@ -147,7 +158,10 @@ impl Flow {
         zero_windows: 0,
         window_closed: 0,
         rst: 0,
-        pad: [0; 6],
+        carried: 0,
+        first_chunk: 0,
+        pad: [0; 4],
+        carry: [0; CARRY / 8],
     };
     pub const ZERO: Self = Self {
         id: 0,
@@ -181,4 +195,4 @@ pub struct Mark {
     pub head: u64,
 }
 
-contract!(FlowKey = 48, FlowDir = 56, Flow = 144, MarkKey = 16, Mark = 16);
+contract!(FlowKey = 48, FlowDir = 72, Flow = 176, MarkKey = 16, Mark = 16);

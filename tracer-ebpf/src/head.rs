@@ -20,6 +20,10 @@ pub mod next {
     pub const BODY: u32 = 2;
     /// No message of HTTP/1 begins like this: not with a letter, nor with the empty line that RFC 9112 §2.2 allows.
     pub const OTHER: u32 = 3;
+    /// A chunked body (RFC 9112 §7.1).
+    pub const CHUNKS: u32 = 4;
+    /// More bytes are needed to tell.
+    pub const MORE: u32 = 5;
 }
 
 /// What the search found; it and where it is. In memory, because the verifier follows the value of every register
@@ -30,6 +34,8 @@ pub struct Found {
     pub at: u32,
     pub line: u32,
     pub length_at: u32,
+    /// 1: the transfer coding is `chunked` and no other.
+    pub chunked: u32,
     /// Just past the head's empty line.
     pub end: u32,
     pub length: u64,
@@ -106,7 +112,7 @@ pub extern "C" fn scan_head(size: u32, head_seen: u32, place: u32) -> u32 {
     let Scratch { data, found, .. } = unsafe { &mut *scratch };
     let start = load(data, 0);
     let response = start & 0x00ff_ffff_ffff_ffff == word(b"HTTP/1.\0");
-    let mut bodyless = !response;
+    let mut bodyless = false;
     if response {
         // "HTTP/1.1 NNN"
         let status = load(data, 8) & 0x0000_0000_ffff_ffff;
@@ -128,7 +134,11 @@ pub extern "C" fn scan_head(size: u32, head_seen: u32, place: u32) -> u32 {
         return next::UNKNOWN;
     }
     let length_at = found!(found.length_at);
-    if bodyless && (response || length_at == 0) {
+    if found!(found.chunked) != 0 {
+        // With a length as well, or where no body may be, the daemon decides.
+        return if length_at == 0 && !bodyless { next::CHUNKS } else { next::UNKNOWN };
+    }
+    if bodyless || !response && length_at == 0 {
         return next::MESSAGE;
     }
     match number(data, length_at) {
@@ -147,6 +157,7 @@ fn fields(data: &Data, found: &mut Found, size: u32) -> bool {
     found!(found.at, 0);
     found!(found.line, 0);
     found!(found.length_at, 0);
+    found!(found.chunked, 0);
     for _ in 0..STEPS {
         let at = found!(found.at);
         if at >= size {
@@ -180,10 +191,76 @@ fn fields(data: &Data, found: &mut Found, size: u32) -> bool {
                 found!(found.length_at, line + 15);
             }
         } else if name == word(b"transfer") {
-            return false;
+            let (rest, coding) = (load(data, line + 8) | LOWER, load(data, line + 16) | LOWER);
+            // Carriage return and line feed are not letters: with that bit they would be others.
+            let last = (load(data, line + 24) | 0x2020) & 0x0000_0000_ffff_ffff;
+            let alone =
+                rest == word(b"-encodin") && coding == word(b"g: chunk") && last == word(b"ed\r\n\0\0\0\0");
+            if !alone || found!(found.chunked) != 0 {
+                return false;
+            }
+            found!(found.chunked, 1);
         }
     }
     false
+}
+
+/// Looks at the line that begins `Scratch::data`, of which `size` bytes are there: the end of a chunk's content and the
+/// size of the next chunk, or with `first` that size alone (RFC 9112 §7.1). Returns one of [`next`]: `BODY` with the
+/// chunk's size, `MESSAGE` behind the last chunk. Extensions and trailers are the daemon's.
+///
+/// A global function, as [`scan_head`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn scan_chunk(size: u32, first: u32, place: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(place) else { return next::UNKNOWN };
+    // SAFETY: this CPU's own.
+    let Scratch { data, found, .. } = unsafe { &mut *scratch };
+    let mut at = 0;
+    if first == 0 {
+        match line_end(data, at, size) {
+            next::MESSAGE => at += 2,
+            other => return other,
+        }
+    }
+    let mut value = 0u64;
+    // 8 digits: 4 GiB.
+    for digits in 0..9 {
+        if at >= size {
+            return next::MORE;
+        }
+        let digit = match byte(data, at) {
+            digit @ b'0'..=b'9' => digit - b'0',
+            digit @ (b'a'..=b'f' | b'A'..=b'F') => (digit | 0x20) - b'a' + 10,
+            _ if digits > 0 => break,
+            _ => return next::UNKNOWN,
+        };
+        value = value << 4 | u64::from(digit);
+        at += 1;
+    }
+    match line_end(data, at, size) {
+        next::MESSAGE => at += 2,
+        other => return other,
+    }
+    found!(found.length, value);
+    if value != 0 {
+        found!(found.end, at);
+        return next::BODY;
+    }
+    found!(found.end, at + 2);
+    line_end(data, at, size)
+}
+
+/// `MESSAGE` when a line ends here.
+#[inline(always)]
+fn line_end(data: &Data, at: u32, size: u32) -> u32 {
+    if at + 2 > size {
+        next::MORE
+    } else if load(data, at) as u16 == u16::from_le_bytes(*b"\r\n") {
+        next::MESSAGE
+    } else {
+        next::UNKNOWN
+    }
 }
 
 /// A decimal number up to the line's end.

@@ -18,6 +18,7 @@ mod head;
 mod headers;
 mod owner;
 mod paths;
+mod payload;
 mod reconcile;
 mod reset;
 mod retransmit;

@@ -6,7 +6,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use tracer_ebpf::SegmentRecord;
 
-use crate::head::Found;
+use crate::{head::Found, payload::Work};
 
 /// Payload bytes of one record at most; a power of two, so that a mask bounds an index.
 pub const CHUNK: usize = 4096;
@@ -21,6 +21,7 @@ pub struct Scratch {
     pub record: SegmentRecord,
     pub data: [u8; CHUNK + SLACK],
     pub found: Found,
+    pub work: Work,
     /// How many want it: its owner is who found itself alone.
     users: u64,
 }

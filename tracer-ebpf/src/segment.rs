@@ -5,24 +5,17 @@ use aya_ebpf::{
     helpers::{bpf_sk_release, bpf_skb_load_bytes, bpf_skc_lookup_tcp},
 };
 use tracer_ebpf::{
-    COPY_BUDGET, COPY_QUIETLY, Flow, FlowDir, FlowKey, Header, MarkKey, SegmentRecord, TimeWaitRecord, Tuple,
-    counter, kind, mode, state, tcp_flag, time_wait,
+    Flow, FlowDir, FlowKey, Header, SegmentRecord, TimeWaitRecord, Tuple, counter, kind, state, tcp_flag,
+    time_wait,
 };
 
 use crate::{
     connections, flows,
-    globals::{FLOWS, MARKS, config, count, now, opaque},
-    head::{self, next},
+    globals::{FLOWS, config, count, now, opaque},
     headers::Seen,
-    ring,
-    scratch::{self, CHUNK, Scratch},
+    payload::{self, Plan, Work},
+    ring, scratch,
 };
-
-/// Chunks of the largest segment (64 KiB; BIG TCP's may be larger, and what is beyond counts as over the budget).
-const MAX_CHUNKS: u32 = 16;
-
-/// Bytes that the daemon needs to name a protocol that is not HTTP/1.
-const NAMING: u32 = 64;
 
 /// A network namespace.
 #[derive(Clone, Copy)]
@@ -57,19 +50,19 @@ pub fn take(skb: *mut __sk_buff, seen: &Seen, netns: Netns) -> Option<()> {
     let flow = unsafe { &mut *flow };
     flow.seen = 1;
     if seen.len == 0 && seen.flags & (tcp_flag::FIN | tcp_flag::RST | tcp_flag::SYN) == 0 {
-        if dir == 0 {
-            acknowledgement::<0>(flow, seen)
-        } else {
-            acknowledgement::<1>(flow, seen)
-        };
+        acknowledgement(direction_of(flow, dir), seen);
         return None;
     }
     await_fin(flow, &key, dir, seen, now_ns);
-    if dir == 0 {
-        direction::<0>(skb, flow, &key, seen, now_ns)
-    } else {
-        direction::<1>(skb, flow, &key, seen, now_ns)
-    }
+    direction(skb, flow, &key, dir, seen, now_ns)
+}
+
+/// One direction of a flow. (The verifier takes any index in range, and so looks at what follows once, not twice.)
+#[inline(always)]
+fn direction_of(flow: &mut Flow, dir: usize) -> &mut FlowDir {
+    let dir = opaque(dir as u64) & 1;
+    // SAFETY: 0 or 1, of two.
+    unsafe { &mut *flow.dirs.as_mut_ptr().add(dir as usize) }
 }
 
 /// Looks whether a segment is the FIN that an orphaned FIN_WAIT2 waits for.
@@ -175,8 +168,7 @@ fn fin_arrived(flow: &mut Flow, key: &FlowKey, now_ns: u64) {
 /// A segment without payload: a keep-alive probe lies just before what was sent (`tcp_xmit_probe_skb`), and a window
 /// of 0 stops the other side.
 #[inline(always)]
-fn acknowledgement<const DIR: usize>(flow: &mut Flow, seen: &Seen) {
-    let dir = &mut flow.dirs[DIR];
+fn acknowledgement(dir: &mut FlowDir, seen: &Seen) {
     if dir.known != 0
         && seen.seq == dir.base_seq.wrapping_add(dir.next as u32).wrapping_sub(1)
         && dir.fin == 0
@@ -198,19 +190,21 @@ fn window(dir: &mut FlowDir, seen: &Seen) {
 
 /// One direction's next segment: what of it is new, and what of that is wanted.
 #[inline(always)]
-fn direction<const DIR: usize>(
+fn direction(
     skb: *mut __sk_buff,
     flow: &mut Flow,
     key: &FlowKey,
+    index: usize,
     seen: &Seen,
     now_ns: u64,
 ) -> Option<()> {
-    let peer = flow.dirs[1 - DIR];
+    let peer = direction_of(flow, 1 - index);
+    let (peer_next, peer_time_ns) = (peer.next, peer.time_ns);
     let id = flow.id;
-    let turned = flow.last_dir != DIR as u8;
+    let turned = flow.last_dir != index as u8;
     let head_seen = flow.head_seen != 0;
     let from_start = flow.from_start;
-    let dir = &mut flow.dirs[DIR];
+    let dir = direction_of(flow, index);
     if dir.known == 0 {
         flows::start(dir, seen.seq);
     }
@@ -232,51 +226,47 @@ fn direction<const DIR: usize>(
         dir.fin = 1;
     }
     let repeated = end <= dir.next && dir.hole == 0;
-    let mut plan = Plan { from: offset, copy: 0 };
+    let mut plan = Plan::NOTHING;
     if seen.len > 0 && !repeated {
         if turned {
-            flow.last_dir = DIR as u8;
-            dir.budget = COPY_BUDGET;
-            dir.hole = 0;
-            if dir.mode == mode::FEEDBACK {
-                dir.mode = mode::START;
-            }
+            flow.last_dir = index as u8;
         }
-        if offset > dir.next && dir.mode != mode::IGNORE && !(dir.mode == mode::BODY && end <= dir.mark) {
-            dir.hole = 1;
-            dir.mode = mode::FEEDBACK;
+        let dir = direction_of(flow, index);
+        if turned {
+            payload::turn(dir);
         }
+        payload::notice_hole(dir, offset, end);
         if end > dir.next {
             dir.next = end;
             dir.time_ns = now_ns;
         }
-        plan = if config!(payload) == 0 { Plan::NOTHING } else { wanted(dir, id, DIR, offset, end) };
-    } else {
-        plan.copy = 0;
-        if !(new_fin || seen.flags & tcp_flag::RST != 0) {
-            return None;
+        if config!(payload) != 0 {
+            plan = payload::wanted(dir, id, index, offset, end);
         }
+    } else if !(new_fin || seen.flags & tcp_flag::RST != 0) {
+        return None;
     }
     if plan.from == u64::MAX && !last {
         return None;
     }
+    let dir = direction_of(flow, index);
     let Some(mut place) = scratch::acquire() else {
         dir.lost += 1;
         return None;
     };
-    let scratch = place.get();
-    scratch.record = SegmentRecord {
+    place.get().record = SegmentRecord {
         header: Header { kind: kind::SEGMENT, detail: 0, pad: 0, time_ns: now_ns },
         flow: id,
-        offset,
-        data_offset: offset,
-        peer_next: peer.next,
-        peer_time_ns: peer.time_ns,
+        // Of a repeated segment only the FIN or RST is new; its place is the end.
+        offset: if repeated { end } else { offset },
+        data_offset: if repeated { end } else { offset },
+        peer_next,
+        peer_time_ns,
         len: if repeated { 0 } else { seen.len },
         copied: 0,
         seq: seen.seq,
         lost: dir.lost,
-        dir: DIR as u8,
+        dir: index as u8,
         flags: seen.flags,
         from_start,
         pad: 0,
@@ -289,179 +279,24 @@ fn direction<const DIR: usize>(
         pad2: 0,
         netns_cookie: key.netns_cookie,
     };
-    if repeated {
-        // Only the FIN or RST of it is new; its place is the end.
-        scratch.record.offset = end;
-        scratch.record.data_offset = end;
-    }
-    if plan.copy == 0 || plan.from == u64::MAX {
-        write(scratch, dir, 0, ring::wake_flags());
-    } else if let Some(link_len) = link_len(skb, &seen.ip) {
-        let at = link_len + seen.payload_at + (plan.from - offset) as u32;
-        if copy(skb, &mut place, dir, at, plan, end, head_seen) == Some(true) {
-            flow.head_seen = 1;
+    if plan.from == u64::MAX || plan.copy == 0 {
+        if !payload::write(place.get(), 0, ring::wake_flags()) {
+            dir.lost += 1;
         }
+    } else if let Some(link_len) = link_len(skb, &seen.ip) {
+        place.get().work = Work {
+            base: u64::from(link_len + seen.payload_at).wrapping_sub(offset),
+            from: plan.from,
+            end,
+            copy: plan.copy,
+            head_seen: u32::from(head_seen),
+            dir: *dir,
+        };
+        payload::copy_payload(skb, place.index);
+        let work = &place.get().work;
+        *direction_of(flow, index) = work.dir;
+        flow.head_seen |= work.head_seen as u8;
     }
     place.release();
     Some(())
-}
-
-/// Which part of a segment to copy: `copy` bytes from stream offset `from` on. `from` is `u64::MAX` when not even a
-/// record is wanted.
-#[derive(Clone, Copy)]
-struct Plan {
-    from: u64,
-    copy: u32,
-}
-
-impl Plan {
-    const NOTHING: Self = Self { from: u64::MAX, copy: 0 };
-}
-
-/// Applies the direction's mode and the daemon's marks.
-#[inline(always)]
-fn wanted(dir: &mut FlowDir, flow: u64, index: usize, offset: u64, end: u64) -> Plan {
-    let mut from = offset;
-    if dir.mode == mode::IGNORE {
-        return Plan::NOTHING;
-    }
-    if dir.mode == mode::BODY {
-        if end < dir.mark {
-            return Plan::NOTHING;
-        }
-        dir.mode = mode::START;
-        if end == dir.mark {
-            // Nothing to copy, but this is when the body ended.
-            return Plan { from, copy: 0 };
-        }
-        if dir.mark > from {
-            from = dir.mark;
-        }
-    }
-    // SAFETY: read at once.
-    if let Some(mark) = unsafe { MARKS.get(&MarkKey { flow, dir: index as u64 }) } {
-        let (until, head) = (mark.offset, mark.head);
-        if until == u64::MAX {
-            dir.mode = mode::IGNORE;
-            return Plan::NOTHING;
-        }
-        if until > from {
-            dir.budget = COPY_BUDGET;
-            if end < until {
-                return Plan::NOTHING;
-            }
-            dir.mode = if head != 0 { mode::START } else { mode::FEEDBACK };
-            from = until;
-        }
-    }
-    let rest = (end - from) as u32;
-    let most = if dir.budget < MAX_CHUNKS * CHUNK as u32 { dir.budget } else { MAX_CHUNKS * CHUNK as u32 };
-    let copy = if rest > most { most } else { rest };
-    if copy < rest {
-        count(counter::BYTES_OVER_BUDGET, u64::from(rest - copy));
-    }
-    if copy == 0 && rest > 0 {
-        return Plan::NOTHING;
-    }
-    Plan { from, copy }
-}
-
-/// Copies in chunks, one record each. Returns whether a HEAD request was seen.
-#[inline(always)]
-fn copy(
-    skb: *mut __sk_buff,
-    place: &mut scratch::Place,
-    dir: &mut FlowDir,
-    at: u32,
-    plan: Plan,
-    end: u64,
-    head_seen: bool,
-) -> Option<bool> {
-    let index = place.index;
-    let scratch = place.get();
-    let flags = scratch.record.flags;
-    let mut at = at;
-    let mut left = plan.copy;
-    let mut data_offset = plan.from;
-    let mut saw_head_request = false;
-    for chunk in 0..MAX_CHUNKS {
-        let mut size = if left > CHUNK as u32 { CHUNK as u32 } else { left };
-        if !read_chunk(skb, scratch, at, size) {
-            return None;
-        }
-        if chunk == 0 && dir.mode == mode::START {
-            saw_head_request = head::is_head_request(scratch);
-            let next = head::scan_head(size, u32::from(head_seen), index);
-            let mark = data_offset + u64::from(scratch.found.end) + scratch.found.length;
-            match next {
-                // At the end of this segment, or past it; else another message follows, and all is copied.
-                next::BODY if mark >= end => {
-                    dir.mark = mark;
-                    if mark > end {
-                        dir.mode = mode::BODY;
-                    }
-                    size = scratch.found.end;
-                    left = size;
-                }
-                next::BODY | next::MESSAGE => {}
-                // The stream's first bytes tell: enough to name the protocol.
-                next::OTHER if data_offset == 0 && scratch.record.from_start != 0 => {
-                    dir.mode = mode::IGNORE;
-                    size = if size > NAMING { NAMING } else { size };
-                    left = size;
-                }
-                _ => dir.mode = mode::FEEDBACK,
-            }
-        }
-        let part_end = data_offset + u64::from(size);
-        left = left.saturating_sub(size);
-        let done = left == 0;
-        let record = &mut scratch.record;
-        record.data_offset = data_offset;
-        record.copied = size;
-        record.len = (if done { end } else { part_end } - record.offset) as u32;
-        record.flags = if done { flags } else { flags & !(tcp_flag::FIN | tcp_flag::RST) };
-        dir.budget = dir.budget.saturating_sub(size);
-        // The framing depends on the daemon: let it catch up before the budget is gone.
-        let flags = if dir.mode == mode::FEEDBACK && dir.budget < COPY_BUDGET - COPY_QUIETLY {
-            ring::WAKE_NOW
-        } else {
-            ring::wake_flags()
-        };
-        write(scratch, dir, size, flags);
-        if done {
-            break;
-        }
-        scratch.record.offset = part_end;
-        data_offset = part_end;
-        at += size;
-    }
-    Some(saw_head_request)
-}
-
-/// Fills `scratch.data` with `size` bytes of the packet (1 to `CHUNK`).
-#[inline(always)]
-fn read_chunk(skb: *mut __sk_buff, scratch: &mut Scratch, at: u32, size: u32) -> bool {
-    let size = opaque(size.into());
-    if size == 0 || size > CHUNK as u64 {
-        return false;
-    }
-    // SAFETY: `size` is within the buffer.
-    unsafe { bpf_skb_load_bytes(skb.cast(), at, scratch.data.as_mut_ptr().cast(), size as u32) == 0 }
-}
-
-/// Writes the record in `scratch` with `size` bytes of data behind it.
-#[inline(always)]
-fn write(scratch: &Scratch, dir: &mut FlowDir, size: u32, flags: u64) {
-    let size = opaque(size.into());
-    let size = if size > CHUNK as u64 { CHUNK as u64 } else { size };
-    // SAFETY: the data follows the record in `Scratch`.
-    let written = unsafe {
-        ring::write((&raw const scratch.record).cast(), size_of::<SegmentRecord>() as u64 + size, flags)
-    };
-    if written {
-        count(counter::BYTES_COPIED, size);
-    } else {
-        dir.lost += 1;
-    }
 }
