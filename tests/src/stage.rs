@@ -16,7 +16,7 @@ use std::{
 };
 
 /// How often each scenario is played, unless the environment says otherwise.
-const REPEAT: usize = 3;
+const REPEAT: usize = 20;
 const REPEAT_VARIABLE: &str = "TRACER_REPEAT";
 
 /// Each play has a server's port of its own, by which its records are found.

@@ -23,7 +23,7 @@ const OPEN: usize = 10_000;
 const TALKED: usize = 500;
 const CLOSED: usize = 5_000;
 /// How often the tracer is started and stopped, unless the environment says otherwise.
-const RESTARTS: usize = 12;
+const RESTARTS: usize = 50;
 const RESTARTS_VARIABLE: &str = "TRACER_RESTARTS";
 
 #[test]

@@ -12,7 +12,7 @@ use crate::{
     globals::{FLOWS, config, debug, now, running},
     headers::{self, Seen},
     segment::{self, Netns},
-    timewait,
+    shown, timewait,
 };
 
 /// All devices that have a link header at this hook and segments too long for the IP header's length are Ethernet's.
@@ -41,6 +41,8 @@ fn on_interface(skb: *mut __sk_buff) -> Option<()> {
         timewait::hint(&seen.as_receiver(netns.inode), seen.flags, now());
     }
     if config!(capture) == capture::TC {
+        // SAFETY: the context's own field.
+        shown::show(skb, &seen, netns.inode, 0, unsafe { (*skb).ingress_ifindex } == 0);
         return segment::take(skb, &seen, netns);
     }
     if seen.flags & tcp_flag::FIN != 0 { for_mini_socket(&seen, netns) } else { None }
@@ -73,6 +75,9 @@ fn of_socket(skb: *mut __sk_buff) -> Option<()> {
     if !running() || arrived_on != 0 && ifindex == LOOPBACK || sk.is_null() {
         return None;
     }
-    let (inode, cookie) = TcpSock::from_sock(sk.cast::<u8>().cast_const())?.netns();
-    segment::take(skb, &headers::read(skb, 0)?, Netns { inode, cookie })
+    let tp = TcpSock::from_sock(sk.cast::<u8>().cast_const())?;
+    let (inode, cookie) = tp.netns();
+    let seen = headers::read(skb, 0)?;
+    shown::show(skb, &seen, inode, tp.address(), arrived_on == 0);
+    segment::take(skb, &seen, Netns { inode, cookie })
 }

@@ -159,6 +159,14 @@ pub mod capture {
     pub const CGROUP: u32 = 1;
 }
 
+/// Which segments have a `SHOWN` record of their own.
+pub mod shown {
+    pub const NONE: u32 = 0;
+    /// Those with SYN, FIN or RST.
+    pub const CONTROL: u32 = 1;
+    pub const ALL: u32 = 2;
+}
+
 /// What this run wants.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +178,8 @@ pub struct Config {
     pub payload: u32,
     /// One of [`capture`].
     pub capture: u32,
-    pub pad: u32,
+    /// One of [`shown`].
+    pub segments: u32,
     /// `PORTS` restricts what is traced (1).
     pub filter_ports: u32,
     /// `HOSTS` restricts what is traced (1).

@@ -141,16 +141,22 @@ impl TcpSock {
         tuple.local_port = self.local_port();
         tuple.remote_port = u16::from_be(dport);
         if self.family() == AF_INET6 {
-            tuple.local_addr = self.address(field!(skc_v6_rcv_saddr));
-            tuple.remote_addr = self.address(field!(skc_v6_daddr));
+            tuple.local_addr = self.ip_address(field!(skc_v6_rcv_saddr));
+            tuple.remote_addr = self.ip_address(field!(skc_v6_daddr));
         } else {
             tuple.local_addr = mapped(load(self.0, field!(skc_rcv_saddr)));
             tuple.remote_addr = mapped(load(self.0, field!(skc_daddr)));
         }
     }
 
+    /// Of the `struct sock`, by which the connection table knows it.
     #[inline(always)]
-    fn address(self, offset: u32) -> [u8; 16] {
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn ip_address(self, offset: u32) -> [u8; 16] {
         let high: u64 = load(self.0, offset);
         let low: u64 = load(self.0, offset + 8);
         // SAFETY: two u64 are 16 bytes.

@@ -24,7 +24,7 @@ static CONFIG: Config = Config {
     events: 0,
     payload: 0,
     capture: 0,
-    pad: 0,
+    segments: 0,
     filter_ports: 0,
     filter_hosts: 0,
     filter_pids: 0,

@@ -21,6 +21,8 @@ pub struct Seen {
     pub flags: u8,
     /// As in the header: unscaled.
     pub window: u16,
+    /// Where the TCP header is.
+    pub at: u32,
     pub payload_at: u32,
     pub len: u32,
     /// The first 16 bytes of the IP header.
@@ -28,6 +30,19 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// The ends as the sending socket has them.
+    #[inline(always)]
+    pub fn as_sender(&self, netns: u32) -> Tuple {
+        let Tuple { local_addr, remote_addr, local_port, remote_port, netns } = self.as_receiver(netns);
+        Tuple {
+            local_addr: remote_addr,
+            remote_addr: local_addr,
+            local_port: remote_port,
+            remote_port: local_port,
+            netns,
+        }
+    }
+
     /// The ends as the receiving socket has them.
     #[inline(always)]
     pub fn as_receiver(&self, netns: u32) -> Tuple {
@@ -132,14 +147,16 @@ fn tcp(
         seq: if flags & tcp_flag::SYN != 0 { seq.wrapping_add(1) } else { seq },
         flags,
         window: u16::from_be_bytes([tcp[14], tcp[15]]),
+        at,
         payload_at,
         len: total - payload_at,
         ip,
     })
 }
 
+/// Reads from the network header on.
 #[inline(always)]
-fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
+pub fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
     let mut value = core::mem::MaybeUninit::<T>::uninit();
     // SAFETY: the helper fills the whole buffer or fails.
     unsafe {

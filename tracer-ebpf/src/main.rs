@@ -25,6 +25,7 @@ mod retransmit;
 mod ring;
 mod scratch;
 mod segment;
+mod shown;
 mod snapshot;
 mod state;
 mod timewait;

@@ -20,8 +20,10 @@ pub mod kind {
     pub const RESET: u16 = 7;
     /// [`super::TimeWaitRecord`]: something happened to a mini-socket.
     pub const TIME_WAIT: u16 = 8;
+    /// [`super::ShownRecord`]: a segment's header.
+    pub const SHOWN: u16 = 9;
     /// Number of kinds, 0 included.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 }
 
 /// Values of [`ConnRecord`]'s `header.detail`.
@@ -129,6 +131,34 @@ pub struct SegmentRecord {
     pub b_port: u16,
     pub pad2: u32,
     pub netns_cookie: u64,
+}
+
+/// Most bytes of TCP options (RFC 9293 §3.1).
+pub const OPTIONS_BYTES: usize = 40;
+
+/// One segment's header, asked for with `--segments`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ShownRecord {
+    pub header: Header,
+    /// [`Conn::id`] of the socket that sent or received it, 0 when that is not known (a listener's, for one).
+    pub conn: u64,
+    /// Ends as that socket has them.
+    pub tuple: Tuple,
+    pub seq: u32,
+    pub ack: u32,
+    /// Payload bytes; of a super-packet all of them.
+    pub len: u32,
+    pub ifindex: u32,
+    /// As in the header: unscaled.
+    pub window: u16,
+    /// Bytes 12 and 13 of the header: data offset, reserved bits and flags.
+    pub flags: u16,
+    /// 1: sent by the socket.
+    pub sent: u8,
+    pub options_len: u8,
+    pub pad: [u8; 2],
+    pub options: [u8; OPTIONS_BYTES],
 }
 
 #[repr(C)]
@@ -285,6 +315,7 @@ contract!(
     OwnerRecord = 64,
     ProcessRecord = 1608,
     SegmentRecord = 128,
+    ShownRecord = 128,
     StateRecord = 72,
     RetransmitRecord = 72,
     ResetRecord = 72,

@@ -117,7 +117,7 @@ impl Kernel {
                 Capture::Tc => tracer_ebpf::capture::TC,
                 Capture::Cgroup => tracer_ebpf::capture::CGROUP,
             },
-            pad: 0,
+            segments: 0,
             filter_ports: u32::from(!options.filter.ports.is_empty()),
             filter_hosts: u32::from(!options.filter.hosts.is_empty()),
             filter_pids: u32::from(!options.filter.pids.is_empty()),
