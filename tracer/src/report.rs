@@ -102,7 +102,7 @@ impl Report<'_> {
             id: ConnId(conn.id),
             peer: peer.map(ConnId),
             cookie: (conn.cookie != 0).then_some(Cookie(conn.cookie)),
-            netns: Some(conn.tuple.netns.into()),
+            netns: netns(&conn.tuple),
             tuple: tuple(&conn.tuple, conn.family),
             role: role_name(conn.role),
             process: process.as_ref().map(process_record),
@@ -116,7 +116,7 @@ impl Report<'_> {
             duration_us: closed_ns.filter(|_| !preexisting).map(|closed| Micros(closed - conn.opened_ns)),
             // The child socket of a server is made by the handshake's last segment: it saw no SYN.
             handshake_us: established_ns
-                .filter(|_| conn.role == role::CLIENT)
+                .filter(|_| conn.role == role::CLIENT && !preexisting)
                 .map(|established| Micros(established - conn.opened_ns)),
             states: &states,
             close: close.as_ref().map_or_else(record::Close::default, |close| record::Close {
@@ -227,7 +227,7 @@ impl Report<'_> {
         self.lines.write(&record::TimeWait {
             ts: self.clock.at(ended.ended_ns),
             conn: ended.conn.map(ConnId),
-            netns: Some(ended.tuple.netns.into()),
+            netns: netns(&ended.tuple),
             tuple: tuple(&ended.tuple, ended.family),
             process: ended.process.as_ref().map(process_record),
             began: ended.began_ns.map(|began| self.clock.at(began)),
@@ -338,6 +338,11 @@ fn protocol_name(protocol: &http::Protocol) -> Option<&'static str> {
         http::Protocol::Tunnel => Some("tunnel"),
         http::Protocol::Other => Some("other"),
     }
+}
+
+/// No namespace has inode 0: a capture tells of none.
+fn netns(tuple: &tracer_ebpf::Tuple) -> Option<u64> {
+    (tuple.netns != 0).then(|| tuple.netns.into())
 }
 
 /// Addresses as the socket has them: one of family `AF_INET6` keeps an IPv4-mapped address.

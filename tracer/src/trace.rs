@@ -1,12 +1,8 @@
 //! `tracer trace`: the main loop.
 
-use std::{
-    net::{Ipv6Addr, SocketAddr},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use aya::maps::{MapData, RingBuf};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -28,7 +24,7 @@ use crate::{
     source::{self, Event},
     start,
     stats::Stats,
-    track::{Output, Tracker, Wanted},
+    track::{Output, Tracker, View, Wanted, ends},
 };
 
 /// How often the ring is read when nothing wakes us: what bounds the age of a line at low load.
@@ -55,10 +51,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode> {
             missing.join(", ")
         );
     }
-    let target = match args.output_file() {
-        Some(path) => Target::append(path)?,
-        None => Target::stdout().context("cannot write to standard output")?,
-    };
+    let target = Target::of(args.common.output_file())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(trace(args, target))
 }
@@ -71,10 +64,10 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
 
     let options = Options {
         filter: args.filter(),
-        events: args.events,
-        payload: !args.no_http,
+        events: args.common.events,
+        payload: !args.common.no_http,
         ring_bytes: args.ring_size,
-        max_connections: args.max_connections,
+        max_connections: args.common.max_connections,
     };
     let mut kernel = Kernel::attach(&options).map_err(|error| match kernel::lockdown() {
         Some(mode) => error.context(format!(
@@ -94,8 +87,9 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
         tables: kernel.take_tables()?,
         processes: ProcProcesses::default(),
         tracker: Tracker::new(
-            args.max_connections as usize,
-            (!args.no_http).then(http::Config::default),
+            View::Host,
+            args.common.max_connections as usize,
+            (!args.common.no_http).then(http::Config::default),
             wanted(args),
         ),
         outputs: Vec::new(),
@@ -104,11 +98,11 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
     };
 
     let lines = Lines::new(Sink::start(target, QUEUE_BYTES)?);
-    let headers = args.header_policy();
+    let headers = args.common.header_policy();
     let reset_reasons = std::mem::take(&mut kernel.reset_reasons);
     let mut hooks = kernel.hooks.clone();
     hooks.extend(interfaces.hooks());
-    let limit = args.count.map_or(u64::MAX, std::num::NonZeroU64::get);
+    let limit = args.common.limit();
     let mut report = Report {
         clock: start::clock(),
         headers: &headers,
@@ -117,8 +111,9 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
         written: 0,
         limit,
     };
-    start::write(&mut report, &hooks, interfaces.names(), &options);
-    start::tell(&hooks, args.verbose);
+    let limits = [("connections", options.max_connections.into()), ("ring_bytes", options.ring_bytes.into())];
+    start::write(&mut report, &hooks, interfaces.names(), &[], &options.filter, &limits);
+    start::tell(&hooks, args.common.verbose);
 
     let mut stats = Stats::new(&options, kernel.counters, &live);
     let mut poll = interval(POLL);
@@ -158,7 +153,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
             }
             () = links.changed() => {
                 for name in interfaces.refresh(kernel.classifier()?)? {
-                    if args.verbose > 0 {
+                    if args.common.verbose > 0 {
                         eprintln!("tracer: also watching {name}");
                     }
                 }
@@ -211,9 +206,7 @@ fn wanted(args: &TraceArgs) -> Wanted {
             let comm = &process.owner.comm;
             &comm[..comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len())]
         });
-        let end = |addr: [u8; 16], port| SocketAddr::from((Ipv6Addr::from(addr).to_canonical(), port));
-        let (local, remote) =
-            (end(tuple.local_addr, tuple.local_port), end(tuple.remote_addr, tuple.remote_port));
+        let (local, remote) = ends(tuple);
         filter.matches_tuple(local, remote)
             && (!filter.asks_for_process()
                 || filter.matches_process(process.map(|process| process.owner.pid), comm))

@@ -1,11 +1,19 @@
 //! Where events come from. Every source yields the same [`Event`]s, in order.
+//!
+//! The live source is the ring, whose records [`decode`] reads. A capture file is read by [`capture`], its packets'
+//! headers by [`packet`], and [`observer`] makes of their segments what the kernel side would have reported.
+
+pub mod capture;
+pub mod observer;
+pub mod packet;
 
 use tracer_ebpf::{
     Conn, ConnRecord, Header, Owner, OwnerRecord, ProcessRecord, ResetRecord, RetransmitRecord,
     SegmentRecord, StateRecord, TimeWaitRecord, kind,
 };
 
-/// One thing that the kernel side reported. Times are CLOCK_MONOTONIC nanoseconds.
+/// One thing that the kernel side reported, or that a capture shows. Times are nanoseconds of one clock:
+/// CLOCK_MONOTONIC, or a capture's own.
 #[derive(Debug)]
 pub enum Event<'a> {
     Conn {

@@ -12,6 +12,7 @@ mod timeline;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::{Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -129,11 +130,27 @@ pub struct Sizes {
     pub listeners: usize,
 }
 
+/// Both ends, the local one first; IPv4-mapped addresses as IPv4.
+pub fn ends(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
+    let end = |addr: [u8; 16], port| SocketAddr::from((Ipv6Addr::from(addr).to_canonical(), port));
+    (end(tuple.local_addr, tuple.local_port), end(tuple.remote_addr, tuple.remote_port))
+}
+
 /// Decides, beyond what the kernel side could, whether a connection is written.
 pub type Wanted = Box<dyn Fn(&Tuple, Option<&Process>) -> bool>;
 
+/// From where connections are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// From the host whose sockets they are: each socket is one connection.
+    Host,
+    /// From between two ends: both are one connection, told as the client's end. No listeners, owners and timers.
+    Wire,
+}
+
 /// The connection and flow tables.
 pub struct Tracker {
+    view: View,
     max_connections: usize,
     wanted: Wanted,
     connections: HashMap<u64, Conn>,
@@ -149,8 +166,9 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    pub fn new(max_connections: usize, http: Option<http::Config>, wanted: Wanted) -> Self {
+    pub fn new(view: View, max_connections: usize, http: Option<http::Config>, wanted: Wanted) -> Self {
         Self {
+            view,
             max_connections,
             wanted,
             connections: HashMap::new(),
@@ -217,7 +235,7 @@ impl Tracker {
         }
         match record.header.detail {
             tracer_ebpf::time_wait::EXPIRED => {
-                let ended = self.time_waits.expired(&record);
+                let ended = self.time_waits.expired(&record, self.view == View::Host);
                 self.time_wait_ended(ended, out);
             }
             tracer_ebpf::time_wait::CANCELLED => self.time_waits.cancelled(record),
@@ -366,12 +384,15 @@ impl Tracker {
             connection.states.pop();
             if conn.flags & conn_flag::FIN_RECEIVED == 0 {
                 connection.time_wait = None;
-                self.time_waits.begin(&connection, None);
+                self.time_waits.begin(&connection, Party::Local, None);
                 self.await_fin(connection, out);
                 return;
             }
-            self.time_waits.begin(&connection, Some(conn.closed_ns));
+            self.time_waits.begin(&connection, Party::Local, Some(conn.closed_ns));
             connection.states.push(StateAt::at(&conn, tracer_ebpf::state::TIME_WAIT, conn.closed_ns));
+        } else if self.view == View::Wire && conn.old_state == tracer_ebpf::state::LAST_ACK && !reset {
+            // Then the other end's begins.
+            self.time_waits.begin(&connection, Party::Remote, Some(conn.closed_ns));
         }
         out.push(Output::Connection(Box::new(connection)));
     }
@@ -389,7 +410,7 @@ impl Tracker {
 
     /// A connection older than the tracer is the server's when somebody listens on its port.
     fn settle_role(&self, conn: &mut Conn) {
-        if conn.role == role::UNKNOWN {
+        if conn.role == role::UNKNOWN && self.view == View::Host {
             conn.role = if self.listeners.find(conn).is_some() { role::SERVER } else { role::CLIENT };
         }
     }

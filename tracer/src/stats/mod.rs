@@ -1,5 +1,7 @@
 //! `stats` records: what the tracer itself did, lost and cost, all since its start.
 
+pub mod read;
+
 use nix::sys::resource::{UsageWho, getrusage};
 use tracer_ebpf::{counter, kind};
 
@@ -110,6 +112,7 @@ impl Stats {
                 copied: Some(get(counter::RECORDS + u32::from(kind::SEGMENT))),
                 bytes_copied: Some(get(counter::BYTES_COPIED)),
             },
+            capture: None,
             output_bytes: totals.bytes,
             output_lines: totals.lines,
             cpu: cpu(),

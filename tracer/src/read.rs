@@ -1,0 +1,294 @@
+//! `tracer read`: the records of capture files instead of the live kernel's.
+
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tracer_ebpf::{Owner, milestone};
+
+use crate::{
+    cli::ReadArgs,
+    emit::{
+        Lines,
+        text::Text,
+        writer::{Ended, QUEUE_BYTES, Sink, Target},
+    },
+    filter::Filter,
+    http,
+    report::{Clock, Report},
+    source::{
+        Event,
+        capture::{Capture, CaptureError, Packet},
+        observer::{Observer, Wanted},
+        packet::{self, Skip},
+    },
+    start,
+    stats::read as stats,
+    track::{Output, ProcessInfo, Processes, Tracker, View, ends},
+};
+
+/// How often time-outs are looked at, in the capture's time.
+const TICK_NS: u64 = 1_000_000_000;
+/// After how many packets the outside is looked at.
+const BATCH: u64 = 1024;
+/// How long an interrupted run goes on with what a pipe still holds.
+const DRAIN: Duration = Duration::from_secs(1);
+/// The output's reader has all the time it wants.
+const FINISH_LIMIT: Duration = Duration::from_secs(365 * 86_400);
+
+/// Reads all files.
+///
+/// # Errors
+/// The output cannot be written. Files that cannot be read are told on standard error, and by the exit code.
+pub fn run(args: &ReadArgs) -> Result<ExitCode> {
+    let common = &args.common;
+    let lines = Lines::new(Sink::start(Target::of(common.output_file())?, QUEUE_BYTES)?);
+    let ending = Ending::watch(&lines)?;
+    let headers = common.header_policy();
+    let filter = common.filter();
+    let mut report = Report {
+        // A capture's times are the wall clock's.
+        clock: Clock::new(0, 0),
+        headers: &headers,
+        reset_reasons: &[],
+        lines,
+        written: 0,
+        limit: common.limit(),
+    };
+    let names: Vec<Text<'_>> =
+        args.files.iter().map(|file| Text(file.as_os_str().as_encoded_bytes())).collect();
+    let limits = [("connections", common.max_connections.into())];
+    start::write(&mut report, &[], std::iter::empty(), &names, &filter, &limits);
+
+    let mut reading = Reading::new(report, args, &filter, ending);
+    for file in &args.files {
+        if reading.is_over() {
+            break;
+        }
+        if common.verbose > 0 {
+            eprintln!("tracer: reading {}", file.display());
+        }
+        reading.totals.files += 1;
+        if let Err(error) = reading.file(file) {
+            eprintln!("tracer: {error}");
+            reading.totals.damaged_files += 1;
+        }
+    }
+    reading.finish()
+}
+
+/// Tells of no process: a capture does not.
+struct Nobody;
+
+impl Processes for Nobody {
+    fn info(&mut self, _: &Owner) -> Option<Arc<ProcessInfo>> {
+        None
+    }
+}
+
+/// The running state.
+pub struct Reading<'a> {
+    pub report: Report<'a>,
+    pub tracker: Tracker,
+    pub observer: Observer,
+    pub totals: Totals,
+    outputs: Vec<Output>,
+    /// `retransmit` lines are wanted.
+    events: bool,
+    tick_at_ns: u64,
+    ending: Ending,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Totals {
+    pub since: Instant,
+    pub files: u64,
+    pub damaged_files: u64,
+    pub packets: u64,
+    pub packet_bytes: u64,
+    /// By [`Skip`].
+    pub skipped: [u64; Skip::NAMES.len()],
+    /// Events by kind, in the order of [`stats::KINDS`].
+    pub events: [u64; stats::KINDS.len()],
+}
+
+impl<'a> Reading<'a> {
+    fn new(report: Report<'a>, args: &ReadArgs, filter: &Filter, ending: Ending) -> Self {
+        let common = &args.common;
+        let max = common.max_connections as usize;
+        let http = (!common.no_http).then(http::Config::default);
+        Self {
+            report,
+            // The observer has chosen already.
+            tracker: Tracker::new(View::Wire, max, http, Box::new(|_, _| true)),
+            observer: Observer::new(max, common.events, wanted(filter)),
+            totals: Totals {
+                since: Instant::now(),
+                files: 0,
+                damaged_files: 0,
+                packets: 0,
+                packet_bytes: 0,
+                skipped: Default::default(),
+                events: Default::default(),
+            },
+            outputs: Vec::new(),
+            events: common.events,
+            tick_at_ns: 0,
+            ending,
+        }
+    }
+
+    /// Reads a file to its end, or to the end of the run.
+    fn file(&mut self, path: &Path) -> Result<(), CaptureError> {
+        let ending = self.ending.clone();
+        let mut capture = Capture::open(path, Box::new(move || ending.is_asked()))?;
+        while let Some(packet) = capture.next()? {
+            self.packet(&packet);
+            if self.totals.packets.is_multiple_of(BATCH) && self.is_over() || self.report.is_full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>) {
+        self.totals.packets += 1;
+        self.totals.packet_bytes += u64::from(packet.len);
+        let segment = match packet::segment(packet) {
+            Ok(segment) => segment,
+            Err(skip) => {
+                self.totals.skipped[skip as usize] += 1;
+                return;
+            }
+        };
+        let Self { tracker, observer, totals, outputs, .. } = self;
+        observer.segment(&segment, &mut |event| {
+            totals.events[stats::kind(&event)] += 1;
+            tracker.event(event, &mut Nobody, outputs);
+        });
+        if observer.now_ns() >= self.tick_at_ns {
+            self.tick_at_ns = observer.now_ns() + TICK_NS;
+            tracker.tick(observer.now_ns(), outputs);
+        }
+        if !self.outputs.is_empty() {
+            self.emit();
+        }
+    }
+
+    fn emit(&mut self) {
+        let now_ns = self.observer.now_ns();
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Mark { .. } | Output::Forget { .. } | Output::ForgetTimeWait { .. } => {}
+                Output::Retransmit(_) if !self.events => {}
+                output => {
+                    self.report.lines.wait_for_room();
+                    self.report.output(&output, now_ns);
+                }
+            }
+        }
+    }
+
+    /// Whether to read no more.
+    fn is_over(&self) -> bool {
+        self.report.is_full() || self.ending.is_due() || self.report.lines.ended().is_some()
+    }
+
+    /// What is still open is told as it stands.
+    fn finish(mut self) -> Result<ExitCode> {
+        for (conn, is_told) in self.observer.finish() {
+            if is_told {
+                self.tracker.refresh(conn);
+            } else {
+                // Nobody has answered yet, or only one side was heard: open all the same.
+                let (milestone, time_ns) = (milestone::ESTABLISHED, conn.opened_ns);
+                let event = Event::Conn { milestone, time_ns, conn: Box::new(conn) };
+                self.tracker.event(event, &mut Nobody, &mut self.outputs);
+            }
+        }
+        self.tracker.finish(&mut Nobody, &mut self.outputs);
+        self.emit();
+        stats::write(&mut self);
+        let ended = self.report.lines.ended();
+        self.report.lines.finish(FINISH_LIMIT);
+        match ended {
+            Some(Ended::Failed(reason)) => bail!(reason),
+            // The reader has what it wanted (`| head`).
+            Some(Ended::ReaderGone) => Ok(ExitCode::SUCCESS),
+            None if self.totals.damaged_files > 0 => Ok(ExitCode::FAILURE),
+            None => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// The filters, by addresses and ports.
+fn wanted(filter: &Filter) -> Wanted {
+    let filter = filter.clone();
+    if filter.is_empty() {
+        return Box::new(|_| true);
+    }
+    Box::new(move |tuple| {
+        let (local, remote) = ends(tuple);
+        filter.matches_tuple(local, remote)
+    })
+}
+
+/// Whether somebody asks for the end: by a signal, or by reading no more.
+#[derive(Clone, Default)]
+struct Ending {
+    interrupted: Arc<OnceLock<Instant>>,
+    reader_gone: Arc<AtomicBool>,
+}
+
+impl Ending {
+    fn watch(lines: &Lines) -> Result<Self> {
+        let ending = Self::default();
+        let ours = ending.clone();
+        let ended = lines.until_ended();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (mut interrupt, mut terminate) = {
+            let _guard = runtime.enter();
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        };
+        thread::Builder::new().name("ending".into()).spawn(move || {
+            runtime.block_on(async {
+                tokio::pin!(ended);
+                loop {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                        _ = &mut ended => {
+                            ours.reader_gone.store(true, Relaxed);
+                            return;
+                        }
+                    }
+                    // The second time, nothing is waited for.
+                    if ours.interrupted.set(Instant::now()).is_err() {
+                        std::process::exit(1);
+                    }
+                }
+            });
+        })?;
+        Ok(ending)
+    }
+
+    /// Whether a silent pipe need not be waited for.
+    fn is_asked(&self) -> bool {
+        self.interrupted.get().is_some() || self.reader_gone.load(Relaxed)
+    }
+
+    /// Whether reading is to end now. After a signal a pipe's writer may have had the same one, and give us its last.
+    fn is_due(&self) -> bool {
+        self.reader_gone.load(Relaxed) || self.interrupted.get().is_some_and(|at| at.elapsed() >= DRAIN)
+    }
+}
