@@ -40,7 +40,8 @@ fn trace_is_the_default_command() {
 
 #[test]
 fn read_takes_files_and_the_common_options() {
-    let read = |args: &[&str]| Cli::try_parse_from([&["tracer", "read"], args].concat()).map(Cli::into_command);
+    let read =
+        |args: &[&str]| Cli::try_parse_from([&["tracer", "read"], args].concat()).map(Cli::into_command);
     let Ok(Command::Read(args)) = read(&["a.pcap", "-", "--port", "80", "--no-http"]) else {
         panic!("not read");
     };
@@ -59,7 +60,9 @@ fn defaults() {
     assert_eq!(args.stats_interval, Duration::from_secs(10));
     assert_eq!((args.ring_size, args.common.max_connections), (8 << 20, 262_144));
     assert_eq!((args.duration, args.common.count, args.common.output_file()), (None, None, None));
-    assert!(!args.common.events && !args.common.no_http && args.common.verbose == 0 && args.interfaces.is_empty());
+    assert!(
+        !args.common.events && !args.common.no_http && args.common.verbose == 0 && args.interfaces.is_empty()
+    );
 }
 
 #[test]

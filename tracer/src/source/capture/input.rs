@@ -52,14 +52,8 @@ impl Input {
 
     /// Any bytes.
     pub fn new(source: Box<dyn Read>) -> Result<Self, Problem> {
-        let mut plain = Self {
-            source,
-            buffer: vec![0; BUFFER_BYTES],
-            start: 0,
-            end: 0,
-            offset: 0,
-            at_end: false,
-        };
+        let mut plain =
+            Self { source, buffer: vec![0; BUFFER_BYTES], start: 0, end: 0, offset: 0, at_end: false };
         if plain.fill(GZIP_MAGIC.len()).map_err(Problem::read)? != GZIP_MAGIC {
             return Ok(plain);
         }
@@ -123,8 +117,7 @@ struct Live<S> {
 
 impl<S: Read + AsFd> Read for Live<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut fd =
-            libc::pollfd { fd: self.source.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut fd = libc::pollfd { fd: self.source.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
         loop {
             // SAFETY: one valid pollfd, whose descriptor the source owns.
             let ready = unsafe { libc::poll(&raw mut fd, 1, POLL_MS) };

@@ -66,9 +66,7 @@ impl Capture {
     pub fn new(name: String, mut input: Input) -> Result<Self, CaptureError> {
         match begin(&mut input) {
             Ok(format) => Ok(Self { name, input, format, packets: 0 }),
-            Err(problem) => {
-                Err(CaptureError { file: name, packet: None, offset: input.offset(), problem })
-            }
+            Err(problem) => Err(CaptureError { file: name, packet: None, offset: input.offset(), problem }),
         }
     }
 
