@@ -189,7 +189,8 @@ impl Talk {
         let taken = payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
         self.next[end] = self.next[end].wrapping_add(taken);
         self.received[1 - end] = self.next[end];
-        self.ids[end] += 1;
+        // 0 would be none.
+        self.ids[end] = self.ids[end].wrapping_add(1).max(1);
         self.push(segment)
     }
 
@@ -202,7 +203,7 @@ impl Talk {
     /// Sends one of the segments again, with an identification of its own.
     pub fn repeat(&mut self, at: usize) -> &mut Self {
         let mut segment = self.segments[at].1.clone();
-        segment.id = 20_000 + self.segments.len() as u16;
+        segment.id = 0x8000 | self.segments.len() as u16;
         self.push(segment)
     }
 

@@ -78,7 +78,9 @@ pub fn run(args: &ReadArgs) -> Result<ExitCode> {
             eprintln!("tracer: reading {}", file.display());
         }
         reading.totals.files += 1;
-        if let Err(error) = reading.file(file) {
+        if let Err(error) = reading.file(file)
+            && !(error.is_end() && reading.ending.is_asked())
+        {
             eprintln!("tracer: {error}");
             reading.totals.damaged_files += 1;
         }

@@ -18,6 +18,13 @@ pub struct CaptureError {
     pub problem: Problem,
 }
 
+impl CaptureError {
+    /// Whether no more is wrong than that the input has ended: that is no wonder where its end was asked for.
+    pub fn is_end(&self) -> bool {
+        matches!(self.problem, Problem::Empty | Problem::Truncated { .. })
+    }
+}
+
 /// The reason.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
