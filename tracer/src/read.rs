@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tracer_ebpf::{Owner, milestone};
+use tracer_ebpf::Owner;
 
 use crate::{
     cli::ReadArgs,
@@ -26,7 +26,6 @@ use crate::{
     http,
     report::{Clock, Report},
     source::{
-        Event,
         capture::{Capture, CaptureError, Packet},
         observer::{Observer, Wanted},
         packet::{self, Skip},
@@ -208,16 +207,8 @@ impl<'a> Reading<'a> {
 
     /// What is still open is told as it stands.
     fn finish(mut self) -> Result<ExitCode> {
-        for (conn, is_told) in self.observer.finish() {
-            if is_told {
-                self.tracker.refresh(conn);
-            } else {
-                // Nobody has answered yet, or only one side was heard: open all the same.
-                let (milestone, time_ns) = (milestone::ESTABLISHED, conn.opened_ns);
-                let event = Event::Conn { milestone, time_ns, conn: Box::new(conn) };
-                self.tracker.event(event, &mut Nobody, &mut self.outputs);
-            }
-        }
+        let tracker = &mut self.tracker;
+        self.observer.finish(|still| tracker.still_open(&still));
         self.tracker.finish(&mut Nobody, &mut self.outputs);
         self.emit();
         stats::write(&mut self);

@@ -77,7 +77,8 @@ impl Report<'_> {
     }
 
     fn connection(&mut self, connection: &Connection, now_ns: u64) {
-        let Connection { conn, peer, process, states, close, http, protocol, time_wait, open } = connection;
+        let Connection { conn, peer, process, states, close, http, protocol, time_wait, .. } = connection;
+        let Connection { received_again, open, .. } = connection;
         let preexisting = conn.flags & conn_flag::PREEXISTING != 0;
         let at = |time_ns: u64| self.clock.at(time_ns);
         let states: Vec<StateAt> = states
@@ -145,6 +146,10 @@ impl Report<'_> {
                 bytes: known(conn.bytes_retrans),
                 syn_at_us: &syn_at_us,
             },
+            retransmits_received: received_again.map(|again| record::RetransmitsReceived {
+                segments: again.segments.into(),
+                bytes: again.bytes,
+            }),
             rtt_us: record::Rtt {
                 min: (conn.min_rtt_us != u32::MAX && !open)
                     .then_some(Micros::from_us(conn.min_rtt_us.into())),

@@ -25,6 +25,12 @@ pub enum Event<'a> {
         conn: u64,
         owner: Owner,
     },
+    /// What the remote end of a connection has sent again, which only an observer between the ends can tell. Comes before
+    /// the connection's end.
+    Repeats {
+        conn: u64,
+        repeats: Repeats,
+    },
     /// A process is seen for the first time.
     Process(Owner),
     Segment {
@@ -35,6 +41,13 @@ pub enum Event<'a> {
     Retransmit(RetransmitRecord),
     Reset(ResetRecord),
     TimeWait(TimeWaitRecord),
+}
+
+/// Segments sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeats {
+    pub segments: u32,
+    pub bytes: u64,
 }
 
 /// A ring record that does not have the shape that its kind promises.

@@ -15,7 +15,7 @@ pub const KINDS: [&str; 6] = ["conn", "segment", "state", "retransmit", "reset",
 pub fn kind(event: &Event<'_>) -> usize {
     match event {
         // A capture tells of no owners and processes.
-        Event::Conn { .. } | Event::Owner { .. } | Event::Process(_) => 0,
+        Event::Conn { .. } | Event::Repeats { .. } | Event::Owner { .. } | Event::Process(_) => 0,
         Event::Segment { .. } => 1,
         Event::State(_) => 2,
         Event::Retransmit(_) => 3,

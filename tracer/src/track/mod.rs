@@ -26,7 +26,7 @@ use tracer_ebpf::{
 
 use crate::{
     http,
-    source::Event,
+    source::{Event, Repeats, observer::Still},
     track::{
         flows::Flows,
         listeners::Listeners,
@@ -74,6 +74,8 @@ pub struct Connection {
     pub protocol: http::Protocol,
     /// `None`: not known (it ended in FIN_WAIT2, and whether the peer's FIN came was not seen).
     pub time_wait: Option<bool>,
+    /// What the remote end has sent again; `None` where that is not seen.
+    pub received_again: Option<Repeats>,
     /// It was still open when the run ended.
     pub open: bool,
 }
@@ -161,6 +163,8 @@ pub struct Tracker {
     awaiting_until: BTreeMap<(u64, u64), ()>,
     peers: Peers,
     time_waits: TimeWaits,
+    /// Of connections whose end comes next.
+    repeats: HashMap<u64, Repeats>,
     losses: Losses,
     sweep_at_ns: u64,
 }
@@ -178,6 +182,7 @@ impl Tracker {
             awaiting_until: BTreeMap::new(),
             peers: Peers::default(),
             time_waits: TimeWaits::default(),
+            repeats: HashMap::new(),
             losses: Losses::default(),
             sweep_at_ns: 0,
         }
@@ -208,6 +213,9 @@ impl Tracker {
                 if let Some(known) = self.connections.get_mut(&conn) {
                     known.owner = owner;
                 }
+            }
+            Event::Repeats { conn, repeats } => {
+                self.repeats.insert(conn, repeats);
             }
             // The source has looked it up already.
             Event::Process(_) => {}
@@ -297,6 +305,17 @@ impl Tracker {
         if let Some(known) = self.connections.get_mut(&conn.id) {
             *known = Conn { role: known.role, ..conn };
         }
+    }
+
+    /// A connection that is open when a capture ends.
+    pub fn still_open(&mut self, still: &Still) {
+        if still.is_told {
+            self.refresh(still.conn);
+        } else {
+            // Nobody has answered yet, or only one side was heard: open all the same.
+            self.opened(still.conn);
+        }
+        self.repeats.insert(still.conn.id, still.repeats);
     }
 
     /// Time passes: an orphaned FIN_WAIT2 whose FIN did not come is over.
@@ -415,9 +434,11 @@ impl Tracker {
         }
     }
 
-    fn describe(&self, conn: Conn, processes: &mut dyn Processes) -> Connection {
+    fn describe(&mut self, conn: Conn, processes: &mut dyn Processes) -> Connection {
         let (http, protocol) = self.flows.summary(&conn);
+        let received_again = self.repeats.remove(&conn.id);
         Connection {
+            received_again: (self.view == View::Wire).then(|| received_again.unwrap_or_default()),
             peer: self.flows.peer(&conn).or_else(|| self.peers.of(&conn)),
             process: self.process(&conn, processes),
             states: timeline::of(&conn),

@@ -13,7 +13,8 @@ mod time_wait;
 mod value;
 
 pub use conn::{
-    Close, Conn, HttpSummary, KeepaliveProbes, Retransmits, Rtt, SegmentTotals, StateAt, ZeroWindows,
+    Close, Conn, HttpSummary, KeepaliveProbes, Retransmits, RetransmitsReceived, Rtt, SegmentTotals, StateAt,
+    ZeroWindows,
 };
 pub use event::{ResetEvent, RetransmitEvent, StateEvent};
 pub use finding::Finding;

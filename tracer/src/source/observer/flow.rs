@@ -3,7 +3,7 @@
 use tracer_ebpf::{Conn, MAX_STATES, MAX_SYN_TIMES, Tuple, conn_flag, role, state, tcp_flag};
 
 use super::{copies::Copies, side::Side};
-use crate::source::packet::Segment;
+use crate::source::{Repeats, packet::Segment};
 
 /// Index of the end that the record is of, and of the other.
 pub const LOCAL: usize = 0;
@@ -197,6 +197,12 @@ impl Flow {
         (conn.zero_windows_sent, conn.zero_windows_received) = (local.zero_windows, remote.zero_windows);
         conn.lost += local.missing() + remote.missing();
         conn
+    }
+
+    /// What the other end has sent again.
+    pub fn received_again(&self) -> Repeats {
+        let remote = &self.sides[REMOTE];
+        Repeats { segments: remote.repeats, bytes: remote.bytes_repeated }
     }
 
     pub fn set_role(&mut self) {

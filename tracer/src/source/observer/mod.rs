@@ -25,7 +25,7 @@ use self::{
     past::{Past, Pasts, TIME_WAIT_NS},
     step::{Teller, step},
 };
-use super::{Event, packet::Segment};
+use super::{Event, Repeats, packet::Segment};
 
 /// Linux gives up 127 s after the first SYN by default (`tcp_syn_retries` 6), 64 s after the last.
 const UNANSWERED_NS: u64 = 130_000_000_000;
@@ -55,6 +55,15 @@ pub struct Counts {
     pub unwanted: u64,
     /// SYNs of connections that found the table full.
     pub full: u64,
+}
+
+/// A connection that is open when the capture ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Still {
+    pub conn: Conn,
+    pub repeats: Repeats,
+    /// An event has told of it before.
+    pub is_told: bool,
 }
 
 /// Follows all connections of a capture.
@@ -136,9 +145,11 @@ impl Observer {
         self.begin(key, dir, segment, emit);
     }
 
-    /// The capture is over: the connections still open, in no order, and whether they were told before.
-    pub fn finish(&mut self) -> impl Iterator<Item = (Conn, bool)> + use<> {
-        std::mem::take(&mut self.open).into_values().map(|flow| (flow.snapshot(), flow.is_told))
+    /// The capture is over: tells of the connections still open, in no order.
+    pub fn finish(&mut self, mut tell: impl FnMut(Still)) {
+        for flow in std::mem::take(&mut self.open).into_values() {
+            tell(Still { conn: flow.snapshot(), repeats: flow.received_again(), is_told: flow.is_told });
+        }
     }
 
     /// A connection's first segment.

@@ -9,7 +9,7 @@ use super::{
     Counts,
     flow::{Flow, LOCAL, REMOTE, Turn},
 };
-use crate::source::{Event, packet::Segment};
+use crate::source::{Event, Repeats, packet::Segment};
 
 /// Whom to tell.
 pub struct Teller<'a> {
@@ -233,7 +233,12 @@ pub fn states(flow: &Flow, since: u32, tell: &mut Teller<'_>) {
 }
 
 impl Teller<'_> {
+    /// A connection reached a milestone.
     pub fn conn(&mut self, milestone: u16, flow: &Flow) {
+        let repeats = flow.received_again();
+        if milestone == milestone::CLOSED && repeats != Repeats::default() {
+            (self.emit)(Event::Repeats { conn: flow.conn.id, repeats });
+        }
         let conn = Box::new(flow.snapshot());
         (self.emit)(Event::Conn { milestone, time_ns: flow.seen_ns, conn });
     }

@@ -43,14 +43,7 @@ fn told_of(packets: impl IntoIterator<Item = (u64, Vec<u8>)>, max: usize) -> Tol
         observer.segment(&segment, &mut |event| tracker.event(event, &mut Nobody, &mut out));
         tracker.tick(observer.now_ns(), &mut out);
     }
-    for (conn, is_told) in observer.finish() {
-        if is_told {
-            tracker.refresh(conn);
-        } else {
-            let event = Event::Conn { milestone: milestone::ESTABLISHED, time_ns: 0, conn: Box::new(conn) };
-            tracker.event(event, &mut Nobody, &mut out);
-        }
-    }
+    observer.finish(|still| tracker.still_open(&still));
     tracker.finish(&mut Nobody, &mut out);
     let mut told = Told { counts: observer.counts(), ..Told::default() };
     for output in out {
@@ -341,6 +334,8 @@ fn totals_count_each_byte_once() {
     // Two data segments and the FIN, and the SYN-ACK of the other end.
     assert_eq!((conn.retrans, conn.syn_retrans, conn.synack_retrans), (4, 0, 1));
     assert_eq!(conn.lost, 0);
+    let again = Repeats { segments: 2, bytes: 600 };
+    assert_eq!(connection.received_again, Some(again));
     assert_eq!(told.events.iter().filter(|event| *event == "retransmit 0").count(), 5);
     assert_eq!(told.events.iter().filter(|event| *event == "retransmit 1").count(), 1);
 }
