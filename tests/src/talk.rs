@@ -26,7 +26,7 @@ pub struct Segment {
 
 impl Segment {
     fn tcp(&self) -> Vec<u8> {
-        let offset = (20 + self.options.len()) as u8 / 4 << 4;
+        let offset = ((20 + self.options.len()) as u8 / 4) << 4;
         let mut bytes = [self.from.port().to_be_bytes(), self.to.port().to_be_bytes()].concat();
         bytes.extend([self.seq.to_be_bytes(), self.ack.to_be_bytes()].concat());
         bytes.extend([offset, self.flags]);
@@ -48,7 +48,7 @@ impl Segment {
         match (self.from.ip(), self.to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let total = (20 + extra.len() + tcp.len()) as u16;
-                let mut bytes = vec![0x40 | (20 + extra.len()) as u8 / 4, 0];
+                let mut bytes = vec![0x40 | ((20 + extra.len()) as u8 / 4), 0];
                 bytes.extend([total.to_be_bytes(), self.id.to_be_bytes()].concat());
                 bytes.extend([0x40, 0, 64, 6, 0, 0]);
                 bytes.extend([from.octets(), to.octets()].concat());

@@ -153,7 +153,7 @@ impl<'a> Reading<'a> {
     fn file(&mut self, path: &Path) -> Result<(), CaptureError> {
         let ending = self.ending.clone();
         let mut capture = Capture::open(path, Box::new(move || ending.is_asked()))?;
-        while let Some(packet) = capture.next()? {
+        while let Some(packet) = capture.packet()? {
             self.packet(&packet);
             if self.totals.packets.is_multiple_of(BATCH) && self.is_over() || self.report.is_full() {
                 break;

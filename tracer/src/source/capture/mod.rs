@@ -78,7 +78,7 @@ impl Capture {
     ///
     /// # Errors
     /// The capture is damaged or cannot be read on.
-    pub fn next(&mut self) -> Result<Option<Packet<'_>>, CaptureError> {
+    pub fn packet(&mut self) -> Result<Option<Packet<'_>>, CaptureError> {
         let found = match &mut self.format {
             Format::Pcap(header) => header.next(&mut self.input),
             Format::PcapNg(sections) => sections.next(&mut self.input),

@@ -103,7 +103,7 @@ impl Sections {
 
     /// Reads a whole block and compares both its lengths.
     fn whole_block(&self, input: &mut Input, len: usize) -> Result<usize, Problem> {
-        if len > MAX_BLOCK_BYTES || len < FRAME_BYTES || !len.is_multiple_of(4) {
+        if !(FRAME_BYTES..=MAX_BLOCK_BYTES).contains(&len) || !len.is_multiple_of(4) {
             return Err(Problem::Length { what: "the block", len: len as u64 });
         }
         let block = whole(input, "the block", len)?;

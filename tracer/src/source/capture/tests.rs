@@ -22,7 +22,7 @@ fn read(bytes: &[u8]) -> (Packets, Option<(Option<u64>, String)>) {
     };
     let mut packets = Vec::new();
     loop {
-        match capture.next() {
+        match capture.packet() {
             Ok(Some(packet)) => {
                 packets.push((
                     packet.time_ns,
