@@ -11,6 +11,7 @@ pub mod pcap;
 pub mod process;
 pub mod records;
 pub mod scratch;
+pub mod sniffer;
 pub mod socket;
 pub mod stage;
 pub mod talk;
