@@ -115,6 +115,11 @@ fn several_files_are_one_timeline() -> Result<()> {
     let whole = run(&[], &[&file(&scratch, "whole.pcap", &talk.pcap(link::RAW))?])?;
     let told = |run: &Run| run.records.0[1..7].iter().map(|line| line.text.clone()).collect::<Vec<_>>();
     ensure!(told(&parts) == told(&whole), "{:#?}\n{:#?}", told(&parts), told(&whole));
+    ensure!(parts.stderr.is_empty(), "{}", parts.stderr);
+    let mut later = Talk { time_ns: talk.time_ns + 5_000_000_000, ..Talk::default() };
+    let later = file(&scratch, "later.pcap", &later.open().pcap(link::RAW))?;
+    let run = run(&[], &[&later, &paths[0]])?;
+    ensure!(run.code == Some(0) && run.stderr.contains("in the order of their time"), "{}", run.stderr);
     Ok(())
 }
 

@@ -41,6 +41,8 @@ const TICK_NS: u64 = 1_000_000_000;
 const BATCH: u64 = 1024;
 /// How long an interrupted run goes on with what a pipe still holds.
 const DRAIN: Duration = Duration::from_secs(1);
+/// Files of a rotated capture may overlap by so much.
+const BACK_NS: u64 = 1_000_000_000;
 /// The output's reader has all the time it wants.
 const FINISH_LIMIT: Duration = Duration::from_secs(365 * 86_400);
 
@@ -153,7 +155,14 @@ impl<'a> Reading<'a> {
     fn file(&mut self, path: &Path) -> Result<(), CaptureError> {
         let ending = self.ending.clone();
         let mut capture = Capture::open(path, Box::new(move || ending.is_asked()))?;
+        let mut is_first = true;
         while let Some(packet) = capture.packet()? {
+            if std::mem::take(&mut is_first) && packet.time_ns + BACK_NS < self.observer.now_ns() {
+                eprintln!(
+                    "tracer: {}: begins before the end of the files before it; give files in the order of their time",
+                    path.display()
+                );
+            }
             self.packet(&packet);
             if self.totals.packets.is_multiple_of(BATCH) && self.is_over() || self.report.is_full() {
                 break;

@@ -43,22 +43,24 @@ Exit status: 0 done (also when the reader of the output went away), 1 failed, 2 
 const READ_ABOUT: &str = "\
 Reads capture files (pcap, pcapng) instead of the kernel and writes the same records; needs no privileges.
 
-Several files are read in the order given, as one timeline. A connection is told once, as its client's end
-sees it: `local` is who sent the SYN. Of connections older than the capture, `role` is unknown, and `local`
-is who sends an HTTP request, else the end with the higher port. What only a kernel knows is null: process,
-namespace, round-trip times.";
+Several files are read in the order given, as one timeline. A connection is told once, as its client's end sees it: \
+`local` is who sent the SYN. Of connections older than the capture, `role` is unknown, and `local` is who sends an \
+HTTP request, else who does not send a response, else the end with the higher port. What only a kernel knows is null: \
+process, namespace, round-trip times.";
 
 const READ_EXAMPLES: &str = "\
 Examples:
   Who closed which connections, and how
-      tracer read capture.pcapng | jq -c 'select(.type == \"conn\") | [.remote.addr, .remote.port, .close.by, .close.how]'
-  The slowest exchanges of rotated, compressed captures
-      tracer read day.pcap.gz night.pcap.gz | jq -c 'select(.type == \"http\") | [.duration_us, .request.target]' | sort -t[ -k2 -n
-  Live, from another machine
+      tracer read capture.pcapng | jq -c 'select(.type == \"conn\")
+          | [.remote.addr, .remote.port, .close.by, .close.how]'
+  Exchanges of more than half a second, from rotated captures
+      tracer read 1.pcap.gz 2.pcap.gz | jq -c 'select(.type == \"http\" and .duration_us > 500000)
+          | {ms: (.duration_us / 1000), url: .request.target, status: .response.status}'
+  Another machine's traffic, as it happens
       ssh host tcpdump -i any -U -w - tcp port 8080 | tracer read -
 
-Exit status: 0 done (also when the reader of the output went away), 1 a file could not be read to its end (what came
-before that is written), 2 wrong usage.";
+Exit status: 0 done (also when the reader of the output went away), 1 a file could not be read to its
+end (what came before is written all the same), 2 wrong usage.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]

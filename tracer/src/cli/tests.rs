@@ -155,6 +155,10 @@ fn errors_name_option_value_and_remedy() {
 
 #[test]
 fn help_shows_examples_and_every_option() {
+    let help = Cli::try_parse_from(["tracer", "read", "--help"]).expect_err("help").to_string();
+    for word in ["FILE", "--port", "one timeline", "tcpdump", "Exit status"] {
+        assert!(help.contains(word), "{word} is missing in {help}");
+    }
     for args in [["tracer", "--help"].as_slice(), &["tracer", "-h"], &["tracer", "trace", "--help"]] {
         let help = Cli::try_parse_from(args).expect_err("help");
         assert_eq!(help.kind(), ErrorKind::DisplayHelp);
