@@ -182,14 +182,15 @@ impl<'a> Reading<'a> {
             }
         };
         let Self { tracker, observer, totals, outputs, .. } = self;
+        // First what is older than the segment.
+        if segment.time_ns >= self.tick_at_ns {
+            self.tick_at_ns = segment.time_ns.saturating_add(TICK_NS);
+            tracker.tick(segment.time_ns, outputs);
+        }
         observer.segment(&segment, &mut |event| {
             totals.events[stats::kind(&event)] += 1;
             tracker.event(event, &mut Nobody, outputs);
         });
-        if observer.now_ns() >= self.tick_at_ns {
-            self.tick_at_ns = observer.now_ns() + TICK_NS;
-            tracker.tick(observer.now_ns(), outputs);
-        }
         if !self.outputs.is_empty() {
             self.emit();
         }
@@ -294,3 +295,6 @@ impl Ending {
         self.reader_gone.load(Relaxed) || self.interrupted.get().is_some_and(|at| at.elapsed() >= DRAIN)
     }
 }
+
+#[cfg(test)]
+mod tests;
