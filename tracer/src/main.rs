@@ -11,6 +11,7 @@ use tracer::{
 fn main() -> ExitCode {
     let result = match Cli::parse().into_command() {
         Command::Trace(args) => trace::run(&args),
+        Command::Record(args) => trace::record(&args),
         Command::Read(args) => read::run(&args),
         Command::Check(args) => Ok(check::run(&args)),
         Command::Schema => {

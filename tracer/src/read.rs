@@ -1,4 +1,6 @@
-//! `tracer read`: the records of capture files instead of the live kernel's.
+//! `tracer read`: the records of capture files and recordings instead of the live kernel's.
+
+mod replay;
 
 use std::{
     path::Path,
@@ -26,9 +28,10 @@ use crate::{
     http,
     report::{Clock, Report},
     source::{
-        capture::{Capture, CaptureError, Packet},
+        capture::{Capture, CaptureError, Input, Packet},
         observer::{Observer, Wanted},
         packet::{self, Skip},
+        recorded::Recording,
     },
     start,
     stats::read as stats,
@@ -60,7 +63,7 @@ pub fn run(args: &ReadArgs) -> Result<ExitCode> {
         // A capture's times are the wall clock's.
         clock: Clock::new(0, 0),
         headers: &headers,
-        reset_reasons: &[],
+        reset_reasons: Arc::default(),
         lines,
         written: 0,
         limit: common.limit(),
@@ -105,7 +108,9 @@ pub struct Reading<'a> {
     pub observer: Observer,
     pub totals: Totals,
     outputs: Vec<Output>,
-    /// `retransmit` lines are wanted.
+    filter: Filter,
+    no_http: bool,
+    /// Lines of raw events are wanted.
     events: bool,
     tick_at_ns: u64,
     ending: Ending,
@@ -119,6 +124,8 @@ pub struct Totals {
     pub damaged_files: u64,
     pub packets: u64,
     pub packet_bytes: u64,
+    /// Records of recordings that have not the contract's shape.
+    pub undecodable: u64,
     /// By [`Skip`].
     pub skipped: [u64; Skip::NAMES.len()],
     /// Events by kind, in the order of [`stats::KINDS`].
@@ -141,10 +148,13 @@ impl<'a> Reading<'a> {
                 damaged_files: 0,
                 packets: 0,
                 packet_bytes: 0,
+                undecodable: 0,
                 skipped: Default::default(),
                 events: Default::default(),
             },
             outputs: Vec::new(),
+            filter: filter.clone(),
+            no_http: common.no_http,
             events: common.events,
             tick_at_ns: 0,
             ending,
@@ -154,7 +164,18 @@ impl<'a> Reading<'a> {
     /// Reads a file to its end, or to the end of the run.
     fn file(&mut self, path: &Path) -> Result<(), CaptureError> {
         let ending = self.ending.clone();
-        let mut capture = Capture::open(path, Box::new(move || ending.is_asked()))?;
+        let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
+        let mut input = match Input::open(path, Box::new(move || ending.is_asked())) {
+            Ok(input) => input,
+            Err(problem) => {
+                return Err(CaptureError { file: name, item: "packet", number: None, offset: 0, problem });
+            }
+        };
+        // What cannot be read is no recording; why it cannot is told as of a capture.
+        if Recording::is_one(&mut input).unwrap_or(false) {
+            return self.recording(&name, input);
+        }
+        let mut capture = Capture::new(name, input)?;
         let mut is_first = true;
         while let Some(packet) = capture.packet()? {
             if std::mem::take(&mut is_first) && packet.time_ns + BACK_NS < self.observer.now_ns() {
@@ -192,16 +213,21 @@ impl<'a> Reading<'a> {
             tracker.event(event, &mut Nobody, outputs);
         });
         if !self.outputs.is_empty() {
-            self.emit();
+            self.emit_all();
         }
     }
 
-    fn emit(&mut self) {
-        let now_ns = self.observer.now_ns();
-        for output in self.outputs.drain(..) {
+    fn emit_all(&mut self) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.emit(&mut outputs, self.observer.now_ns());
+        self.outputs = outputs;
+    }
+
+    fn emit(&mut self, outputs: &mut Vec<Output>, now_ns: u64) {
+        for output in outputs.drain(..) {
             match output {
                 Output::Mark { .. } | Output::Forget { .. } | Output::ForgetTimeWait { .. } => {}
-                Output::Retransmit(_) if !self.events => {}
+                Output::State(_) | Output::Retransmit(_) | Output::Reset(_) if !self.events => {}
                 output => {
                     self.report.lines.wait_for_room();
                     self.report.output(&output, now_ns);
@@ -220,7 +246,7 @@ impl<'a> Reading<'a> {
         let tracker = &mut self.tracker;
         self.observer.finish(|still| tracker.still_open(&still));
         self.tracker.finish(&mut Nobody, &mut self.outputs);
-        self.emit();
+        self.emit_all();
         stats::write(&mut self);
         let ended = self.report.lines.ended();
         self.report.lines.finish(FINISH_LIMIT);

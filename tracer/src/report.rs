@@ -1,6 +1,9 @@
 //! What the tracker found, as records of the output.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use tracer_ebpf::{Conn, ResetRecord, RetransmitRecord, StateRecord, conn_flag, role, state};
 
@@ -32,6 +35,15 @@ impl Clock {
         Self { offset_ns: wall_ns - monotonic_ns as i64 }
     }
 
+    /// From the wall clock minus CLOCK_MONOTONIC.
+    pub fn with_offset(offset_ns: i64) -> Self {
+        Self { offset_ns }
+    }
+
+    pub fn offset_ns(self) -> i64 {
+        self.offset_ns
+    }
+
     pub fn at(self, monotonic_ns: u64) -> Timestamp {
         Timestamp::from_unix_ns(self.offset_ns.wrapping_add(monotonic_ns as i64))
     }
@@ -42,7 +54,7 @@ pub struct Report<'a> {
     pub clock: Clock,
     pub headers: &'a HeaderPolicy,
     /// `enum sk_rst_reason` of this kernel.
-    pub reset_reasons: &'a [(u32, String)],
+    pub reset_reasons: Arc<[(u32, String)]>,
     pub lines: Lines,
     /// `conn` and `http` lines so far, and how many there may be.
     pub written: u64,
@@ -114,11 +126,13 @@ impl Report<'_> {
             preexisting,
             open: *open,
             first_seen: at(conn.opened_ns),
-            duration_us: closed_ns.filter(|_| !preexisting).map(|closed| Micros(closed - conn.opened_ns)),
+            duration_us: closed_ns
+                .filter(|_| !preexisting)
+                .map(|closed| Micros(closed.saturating_sub(conn.opened_ns))),
             // The child socket of a server is made by the handshake's last segment: it saw no SYN.
             handshake_us: established_ns
                 .filter(|_| conn.role == role::CLIENT && !preexisting)
-                .map(|established| Micros(established - conn.opened_ns)),
+                .map(|established| Micros(established.saturating_sub(conn.opened_ns))),
             states: &states,
             close: close.as_ref().map_or_else(record::Close::default, |close| record::Close {
                 by: close.by.map(track::Party::name),
@@ -129,7 +143,7 @@ impl Report<'_> {
                         .map(|(_, name)| name.as_str())
                         .find(|name| *name == ABORT_ON_DATA)
                 } else {
-                    reset_reason(self.reset_reasons, close.reset_reason)
+                    reset_reason(&self.reset_reasons, close.reset_reason)
                 },
                 at_us: close.at_ns.map(Micros),
             }),
@@ -283,7 +297,7 @@ impl Report<'_> {
             tuple: tuple(&event.tuple, 0),
             direction: if event.sent != 0 { "sent" } else { "received" },
             state: (event.conn != 0).then_some(track::state_name(event.state)),
-            reason: reset_reason(self.reset_reasons, event.reason),
+            reason: reset_reason(&self.reset_reasons, event.reason),
         });
     }
 }

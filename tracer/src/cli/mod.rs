@@ -1,4 +1,4 @@
-//! The command line: `tracer [trace] [options]`, `tracer read FILE...`, `tracer check`, `tracer schema`.
+//! The command line: `tracer [trace] [options]`, `tracer record FILE`, `tracer read FILE...`, `tracer check`, `tracer schema`.
 
 mod common;
 mod values;
@@ -62,6 +62,13 @@ Examples:
 Exit status: 0 done (also when the reader of the output went away), 1 a file could not be read to its
 end (what came before is written all the same), 2 wrong usage.";
 
+const RECORD_ABOUT: &str = "\
+Watches as `trace` does, and keeps everything that the kernel side reports in a file, from which `tracer read` makes the \
+same records again: with other filters or headers, on another machine, without privileges.
+
+With --output also writes the records themselves. The file can be read by its owner only: it has the heads of all \
+messages as they were, credentials included.";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "tracer", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES)]
@@ -86,6 +93,9 @@ pub enum Command {
     /// Watch and write (the default)
     #[command(after_help = EXAMPLES)]
     Trace(Box<TraceArgs>),
+    /// Watch as `trace` does, and keep everything in a file, from which `read` makes the same records again
+    #[command(long_about = RECORD_ABOUT)]
+    Record(Box<RecordArgs>),
     /// Read capture files (pcap, pcapng) instead of the kernel and write the same records; needs no privileges
     #[command(after_help = READ_EXAMPLES, long_about = READ_ABOUT)]
     Read(Box<ReadArgs>),
@@ -145,10 +155,22 @@ impl TraceArgs {
     }
 }
 
+/// Options of `tracer record`.
+#[derive(Args, Debug)]
+pub struct RecordArgs {
+    /// A new file for the recording
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
+
 /// Options of `tracer read`.
 #[derive(Args, Debug)]
 pub struct ReadArgs {
-    /// Capture files, in the order of their time: pcap or pcapng, compressed by gzip or not; `-` is standard input
+    /// Capture files, in the order of their time: pcap or pcapng, compressed by gzip or not; or recordings; `-` is
+    /// standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 

@@ -1,11 +1,13 @@
 //! Where events come from. Every source yields the same [`Event`]s, in order.
 //!
 //! The live source is the ring, whose records [`decode`] reads. A capture file is read by [`capture`], its packets'
-//! headers by [`packet`], and [`observer`] makes of their segments what the kernel side would have reported.
+//! headers by [`packet`], and [`observer`] makes of their segments what the kernel side would have reported. What
+//! [`recorded`] has kept of a live run is the ring's records again.
 
 pub mod capture;
 pub mod observer;
 pub mod packet;
+pub mod recorded;
 
 use tracer_ebpf::{
     Conn, ConnRecord, Header, Owner, OwnerRecord, ProcessRecord, ResetRecord, RetransmitRecord,

@@ -9,18 +9,20 @@ use crate::{
 };
 
 /// Kinds of events, as the live source names them.
-pub const KINDS: [&str; 6] = ["conn", "segment", "state", "retransmit", "reset", "time_wait"];
+pub const KINDS: [&str; 8] =
+    ["conn", "owner", "process", "segment", "state", "retransmit", "reset", "time_wait"];
 
 /// Place in [`KINDS`].
 pub fn kind(event: &Event<'_>) -> usize {
     match event {
-        // A capture tells of no owners and processes.
-        Event::Conn { .. } | Event::Repeats { .. } | Event::Owner { .. } | Event::Process(_) => 0,
-        Event::Segment { .. } => 1,
-        Event::State(_) => 2,
-        Event::Retransmit(_) => 3,
-        Event::Reset(_) => 4,
-        Event::TimeWait(_) => 5,
+        Event::Conn { .. } | Event::Repeats { .. } => 0,
+        Event::Owner { .. } => 1,
+        Event::Process(_) => 2,
+        Event::Segment { .. } => 3,
+        Event::State(_) => 4,
+        Event::Retransmit(_) => 5,
+        Event::Reset(_) => 6,
+        Event::TimeWait(_) => 7,
     }
 }
 
@@ -52,6 +54,7 @@ pub fn write(reading: &mut Reading<'_>) {
             ("connections_full", counts.full + losses.connections_full),
             ("flows_full", losses.flows_full),
             ("unclaimed_exchanges", losses.unclaimed_exchanges),
+            ("undecodable", totals.undecodable),
             ("output", written.dropped_lines),
         ]),
         tables: Map(&[

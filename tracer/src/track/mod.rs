@@ -16,6 +16,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 pub use close::{Close, How, Party};
 pub use time_wait::TimeWait;
 pub use timeline::{StateAt, name as state_name, reached};
@@ -25,6 +27,7 @@ use tracer_ebpf::{
 };
 
 use crate::{
+    filter::Filter,
     http,
     source::{Event, Repeats, observer::Still},
     track::{
@@ -42,7 +45,7 @@ const FIN_WAIT2_MAX_NS: u64 = 61_000_000_000;
 const SWEEP_EVERY_NS: u64 = 10_000_000_000;
 
 /// What is known of a process beyond what the kernel side saw.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessInfo {
     pub exe: Option<Vec<u8>>,
     pub cgroup: Option<Vec<u8>>,
@@ -140,6 +143,20 @@ pub fn ends(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
 
 /// Decides, beyond what the kernel side could, whether a connection is written.
 pub type Wanted = Box<dyn Fn(&Tuple, Option<&Process>) -> bool>;
+
+/// A filter, for what the kernel side could not decide: it knows the owner of a client only.
+pub fn wanted(filter: Filter) -> Wanted {
+    Box::new(move |tuple, process| {
+        let comm = process.map(|process| {
+            let comm = &process.owner.comm;
+            &comm[..comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len())]
+        });
+        let (local, remote) = ends(tuple);
+        filter.matches_tuple(local, remote)
+            && (!filter.asks_for_process()
+                || filter.matches_process(process.map(|process| process.owner.pid), comm))
+    })
+}
 
 /// From where connections are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,7 +313,7 @@ impl Tracker {
 
     fn stop_awaiting(&mut self, conn: u64) -> Option<Box<Connection>> {
         let done = self.awaiting_fin.remove(&conn)?;
-        self.awaiting_until.remove(&(done.conn.closed_ns + FIN_WAIT2_MAX_NS, conn));
+        self.awaiting_until.remove(&(done.conn.closed_ns.saturating_add(FIN_WAIT2_MAX_NS), conn));
         Some(done)
     }
 
@@ -423,7 +440,7 @@ impl Tracker {
             return;
         }
         let id = connection.conn.id;
-        self.awaiting_until.insert((connection.conn.closed_ns + FIN_WAIT2_MAX_NS, id), ());
+        self.awaiting_until.insert((connection.conn.closed_ns.saturating_add(FIN_WAIT2_MAX_NS), id), ());
         self.awaiting_fin.insert(id, Box::new(connection));
     }
 

@@ -7,11 +7,13 @@ use crate::source::packet::LinkType;
 
 /// A file that cannot be read on. What was read before it stays valid.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}{}: {problem}", place(*.packet, *.offset))]
+#[error("{file}{}: {problem}", place(item, *.number, *.offset))]
 pub struct CaptureError {
     pub file: String,
-    /// Number of the packet in its file, from 1; `None` before the first one is reached.
-    pub packet: Option<u64>,
+    /// `packet`, or what else the file consists of.
+    pub item: &'static str,
+    /// Its number in the file, from 1; `None` before the first one is reached.
+    pub number: Option<u64>,
     /// Where in the file (uncompressed) what is wrong begins.
     pub offset: u64,
     #[source]
@@ -35,7 +37,7 @@ pub enum Problem {
     #[error("the file is empty, without even a file header: what wrote it may still hold all of it back")]
     Empty,
     #[error(
-        "begins with {0:02x?}, which is neither pcap nor pcapng nor either of them compressed by gzip; \
+        "begins with {0:02x?}, which is neither pcap nor pcapng nor a recording, also not compressed by gzip; \
          `tcpdump -w FILE` and `dumpcap -w FILE` write such files"
     )]
     NotACapture(Vec<u8>),
@@ -61,6 +63,11 @@ pub enum Problem {
         .0.0
     )]
     LinkType(LinkType),
+    #[error(
+        "was recorded with {what} {theirs} of the tracer's own format, this tracer reads {ours}: read it with the \
+         tracer that has recorded it"
+    )]
+    Recording { what: &'static str, theirs: u32, ours: u32 },
     #[error("cannot be read: {0}")]
     Read(#[source] io::Error),
 }
@@ -72,9 +79,9 @@ impl Problem {
     }
 }
 
-fn place(packet: Option<u64>, offset: u64) -> String {
-    match packet {
-        Some(packet) => format!(": packet {packet}, at byte {offset}"),
+fn place(item: &str, number: Option<u64>, offset: u64) -> String {
+    match number {
+        Some(number) => format!(": {item} {number}, at byte {offset}"),
         None if offset > 0 => format!(": at byte {offset}"),
         None => String::new(),
     }

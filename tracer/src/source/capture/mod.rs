@@ -13,12 +13,12 @@ mod pcapng;
 pub use error::{CaptureError, Problem};
 pub use input::{Input, Stop};
 
-use std::path::Path;
-
 use super::packet::LinkType;
 
 /// Longer than any packet: the largest snap length in use is 262,144, and an offloaded super-packet has up to 512 KiB.
 pub const MAX_PACKET_BYTES: usize = 16 << 20;
+
+const ITEM: &str = "packet";
 
 /// One captured packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,18 +47,6 @@ enum Format {
 }
 
 impl Capture {
-    /// Opens a capture by its path; `-` is standard input. `stop` is asked while a pipe is silent.
-    ///
-    /// # Errors
-    /// It cannot be opened, or is no capture.
-    pub fn open(path: &Path, stop: Stop) -> Result<Self, CaptureError> {
-        let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
-        match Input::open(path, stop) {
-            Ok(input) => Self::new(name, input),
-            Err(problem) => Err(CaptureError { file: name, packet: None, offset: 0, problem }),
-        }
-    }
-
     /// A capture from any bytes; `name` stands in errors.
     ///
     /// # Errors
@@ -66,12 +54,10 @@ impl Capture {
     pub fn new(name: String, mut input: Input) -> Result<Self, CaptureError> {
         match begin(&mut input) {
             Ok(format) => Ok(Self { name, input, format, packets: 0 }),
-            Err(problem) => Err(CaptureError { file: name, packet: None, offset: input.offset(), problem }),
+            Err(problem) => {
+                Err(CaptureError { file: name, item: ITEM, number: None, offset: input.offset(), problem })
+            }
         }
-    }
-
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// The next packet, `None` at the end of the capture.
@@ -91,7 +77,8 @@ impl Capture {
             Ok(None) => Ok(None),
             Err(problem) => Err(CaptureError {
                 file: self.name.clone(),
-                packet: Some(self.packets + 1),
+                item: ITEM,
+                number: Some(self.packets + 1),
                 offset: self.input.offset(),
                 problem,
             }),
@@ -158,7 +145,7 @@ impl Endian {
 }
 
 /// The next `need` bytes, or what is wrong.
-fn whole<'a>(input: &'a mut Input, what: &'static str, need: usize) -> Result<&'a [u8], Problem> {
+pub fn whole<'a>(input: &'a mut Input, what: &'static str, need: usize) -> Result<&'a [u8], Problem> {
     let bytes = input.fill(need).map_err(Problem::read)?;
     if bytes.len() < need {
         return Err(Problem::Truncated { what, need, have: bytes.len() });

@@ -15,7 +15,7 @@ fn read(bytes: &[u8]) -> (Packets, Option<(Option<u64>, String)>) {
     let source = Box::new(Cursor::new(bytes.to_vec()));
     let opened = Input::new(source)
         .map_err(|problem| (None, problem.to_string()))
-        .and_then(|input| Capture::new("x".into(), input).map_err(|error| (error.packet, error.to_string())));
+        .and_then(|input| Capture::new("x".into(), input).map_err(|error| (error.number, error.to_string())));
     let mut capture = match opened {
         Ok(capture) => capture,
         Err(error) => return (Vec::new(), Some(error)),
@@ -33,7 +33,7 @@ fn read(bytes: &[u8]) -> (Packets, Option<(Option<u64>, String)>) {
                 ));
             }
             Ok(None) => return (packets, None),
-            Err(error) => return (packets, Some((error.packet, error.to_string()))),
+            Err(error) => return (packets, Some((error.number, error.to_string()))),
         }
     }
 }
