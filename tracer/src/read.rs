@@ -35,7 +35,7 @@ use crate::{
     },
     start,
     stats::read as stats,
-    track::{Output, ProcessInfo, Processes, Tracker, View, ends},
+    track::{Losses, Output, ProcessInfo, Processes, Tracker, View, ends},
 };
 
 /// How often time-outs are looked at, in the capture's time.
@@ -124,6 +124,8 @@ pub struct Totals {
     pub damaged_files: u64,
     pub packets: u64,
     pub packet_bytes: u64,
+    /// Of the trackers of recordings.
+    pub losses: Losses,
     /// Records of recordings that have not the contract's shape.
     pub undecodable: u64,
     /// By [`Skip`].
@@ -148,6 +150,7 @@ impl<'a> Reading<'a> {
                 damaged_files: 0,
                 packets: 0,
                 packet_bytes: 0,
+                losses: Losses::default(),
                 undecodable: 0,
                 skipped: Default::default(),
                 events: Default::default(),

@@ -49,6 +49,7 @@ impl Reading<'_> {
                 break Ok(());
             }
         };
+        self.totals.losses.add(replay.tracker.losses());
         self.report.clock = clock;
         result
     }

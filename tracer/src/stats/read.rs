@@ -29,7 +29,9 @@ pub fn kind(event: &Event<'_>) -> usize {
 /// Writes the one record, at the end.
 pub fn write(reading: &mut Reading<'_>) {
     let Reading { report, tracker, observer, totals, .. } = reading;
-    let (counts, losses, sizes) = (observer.counts(), tracker.losses(), tracker.sizes());
+    let (counts, sizes) = (observer.counts(), tracker.sizes());
+    let mut losses = tracker.losses();
+    losses.add(totals.losses);
     let events: Vec<(&str, u64)> = KINDS.into_iter().zip(totals.events).collect();
     let mut skipped: Vec<(&str, u64)> = Skip::NAMES.into_iter().zip(totals.skipped).collect();
     skipped.extend([

@@ -125,6 +125,15 @@ pub struct Losses {
     pub unclaimed_exchanges: u64,
 }
 
+impl Losses {
+    /// Also those of another tracker.
+    pub fn add(&mut self, other: Self) {
+        self.connections_full += other.connections_full;
+        self.flows_full += other.flows_full;
+        self.unclaimed_exchanges += other.unclaimed_exchanges;
+    }
+}
+
 /// Sizes now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
