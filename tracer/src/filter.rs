@@ -3,19 +3,19 @@
 //! Within one option any value suffices, across options all must hold; an option that was not given holds.
 
 use ipnet::{IpNet, Ipv4Net};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::net::{IpAddr, SocketAddr};
 
 /// The kernel keeps 15 bytes of a process's name (`TASK_COMM_LEN` is 16, with the zero at its end).
 pub const COMM_BYTES: usize = 15;
 
 /// A choice of connections; the default is all of them. Serialised for the `start` record.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// Port of either end.
     pub ports: Vec<u16>,
     /// Address of either end.
-    #[serde(serialize_with = "host_texts")]
+    #[serde(serialize_with = "host_texts", deserialize_with = "hosts_of_texts")]
     pub hosts: Vec<IpNet>,
     /// Process id of the owner.
     pub pids: Vec<u32>,
@@ -76,6 +76,12 @@ fn host_texts<S: Serializer>(hosts: &[IpNet], serializer: S) -> Result<S::Ok, S:
     serializer.collect_seq(hosts.iter().map(|net| {
         if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
     }))
+}
+
+fn hosts_of_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let net = |text: &String| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    texts.iter().map(|text| net(text).map_err(D::Error::custom)).collect()
 }
 
 #[cfg(test)]
@@ -162,5 +168,6 @@ mod tests {
         };
         let expected = r#"{"ports":[80],"hosts":["10.0.0.1","fe80::/10"],"pids":[1],"comms":["curl"]}"#;
         assert_eq!(serde_json::to_string(&filter).unwrap(), expected);
+        assert_eq!(serde_json::from_str::<Filter>(expected).unwrap(), filter);
     }
 }

@@ -9,6 +9,7 @@ pub mod emit;
 pub mod filter;
 pub mod http;
 pub mod kernel;
+pub mod read;
 pub mod report;
 pub mod selfcheck;
 pub mod source;

@@ -5,12 +5,14 @@ use tracer::{
     check,
     cli::{Cli, Command},
     emit::schema,
-    trace,
+    read, trace,
 };
 
 fn main() -> ExitCode {
     let result = match Cli::parse().into_command() {
         Command::Trace(args) => trace::run(&args),
+        Command::Record(args) => trace::record(&args),
+        Command::Read(args) => read::run(&args),
         Command::Check(args) => Ok(check::run(&args)),
         Command::Schema => {
             print!("{}", schema::SCHEMA);

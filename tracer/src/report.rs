@@ -1,6 +1,9 @@
 //! What the tracker found, as records of the output.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use tracer_ebpf::{Conn, ResetRecord, RetransmitRecord, StateRecord, conn_flag, role, state};
 
@@ -32,6 +35,15 @@ impl Clock {
         Self { offset_ns: wall_ns - monotonic_ns as i64 }
     }
 
+    /// From the wall clock minus CLOCK_MONOTONIC.
+    pub fn with_offset(offset_ns: i64) -> Self {
+        Self { offset_ns }
+    }
+
+    pub fn offset_ns(self) -> i64 {
+        self.offset_ns
+    }
+
     pub fn at(self, monotonic_ns: u64) -> Timestamp {
         Timestamp::from_unix_ns(self.offset_ns.wrapping_add(monotonic_ns as i64))
     }
@@ -42,7 +54,7 @@ pub struct Report<'a> {
     pub clock: Clock,
     pub headers: &'a HeaderPolicy,
     /// `enum sk_rst_reason` of this kernel.
-    pub reset_reasons: &'a [(u32, String)],
+    pub reset_reasons: Arc<[(u32, String)]>,
     pub lines: Lines,
     /// `conn` and `http` lines so far, and how many there may be.
     pub written: u64,
@@ -77,7 +89,8 @@ impl Report<'_> {
     }
 
     fn connection(&mut self, connection: &Connection, now_ns: u64) {
-        let Connection { conn, peer, process, states, close, http, protocol, time_wait, open } = connection;
+        let Connection { conn, peer, process, states, close, http, protocol, time_wait, .. } = connection;
+        let Connection { received_again, open, .. } = connection;
         let preexisting = conn.flags & conn_flag::PREEXISTING != 0;
         let at = |time_ns: u64| self.clock.at(time_ns);
         let states: Vec<StateAt> = states
@@ -102,7 +115,7 @@ impl Report<'_> {
             id: ConnId(conn.id),
             peer: peer.map(ConnId),
             cookie: (conn.cookie != 0).then_some(Cookie(conn.cookie)),
-            netns: Some(conn.tuple.netns.into()),
+            netns: netns(&conn.tuple),
             tuple: tuple(&conn.tuple, conn.family),
             role: role_name(conn.role),
             process: process.as_ref().map(process_record),
@@ -113,11 +126,13 @@ impl Report<'_> {
             preexisting,
             open: *open,
             first_seen: at(conn.opened_ns),
-            duration_us: closed_ns.filter(|_| !preexisting).map(|closed| Micros(closed - conn.opened_ns)),
+            duration_us: closed_ns
+                .filter(|_| !preexisting)
+                .map(|closed| Micros(closed.saturating_sub(conn.opened_ns))),
             // The child socket of a server is made by the handshake's last segment: it saw no SYN.
             handshake_us: established_ns
-                .filter(|_| conn.role == role::CLIENT)
-                .map(|established| Micros(established - conn.opened_ns)),
+                .filter(|_| conn.role == role::CLIENT && !preexisting)
+                .map(|established| Micros(established.saturating_sub(conn.opened_ns))),
             states: &states,
             close: close.as_ref().map_or_else(record::Close::default, |close| record::Close {
                 by: close.by.map(track::Party::name),
@@ -128,7 +143,7 @@ impl Report<'_> {
                         .map(|(_, name)| name.as_str())
                         .find(|name| *name == ABORT_ON_DATA)
                 } else {
-                    reset_reason(self.reset_reasons, close.reset_reason)
+                    reset_reason(&self.reset_reasons, close.reset_reason)
                 },
                 at_us: close.at_ns.map(Micros),
             }),
@@ -145,6 +160,10 @@ impl Report<'_> {
                 bytes: known(conn.bytes_retrans),
                 syn_at_us: &syn_at_us,
             },
+            retransmits_received: received_again.map(|again| record::RetransmitsReceived {
+                segments: again.segments.into(),
+                bytes: again.bytes,
+            }),
             rtt_us: record::Rtt {
                 min: (conn.min_rtt_us != u32::MAX && !open)
                     .then_some(Micros::from_us(conn.min_rtt_us.into())),
@@ -227,7 +246,7 @@ impl Report<'_> {
         self.lines.write(&record::TimeWait {
             ts: self.clock.at(ended.ended_ns),
             conn: ended.conn.map(ConnId),
-            netns: Some(ended.tuple.netns.into()),
+            netns: netns(&ended.tuple),
             tuple: tuple(&ended.tuple, ended.family),
             process: ended.process.as_ref().map(process_record),
             began: ended.began_ns.map(|began| self.clock.at(began)),
@@ -281,7 +300,7 @@ impl Report<'_> {
             tuple: tuple(&event.tuple, 0),
             direction: if event.sent != 0 { "sent" } else { "received" },
             state: (event.conn != 0).then_some(track::state_name(event.state)),
-            reason: reset_reason(self.reset_reasons, event.reason),
+            reason: reset_reason(&self.reset_reasons, event.reason),
         });
     }
 }
@@ -341,6 +360,11 @@ fn protocol_name(protocol: &http::Protocol) -> Option<&'static str> {
         http::Protocol::Tunnel => Some("tunnel"),
         http::Protocol::Other => Some("other"),
     }
+}
+
+/// No namespace has inode 0: a capture tells of none.
+fn netns(tuple: &tracer_ebpf::Tuple) -> Option<u64> {
+    (tuple.netns != 0).then(|| tuple.netns.into())
 }
 
 /// Addresses as the socket has them: one of family `AF_INET6` keeps an IPv4-mapped address.

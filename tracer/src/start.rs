@@ -8,7 +8,8 @@ use crate::{
         text::Text,
         time::Timestamp,
     },
-    kernel::{Hook, Options},
+    filter::Filter,
+    kernel::Hook,
     report::{Clock, Report},
 };
 
@@ -41,12 +42,14 @@ pub fn now() -> Timestamp {
     Timestamp::from_unix_ns(wall_ns())
 }
 
-/// Writes the first line.
+/// Writes the first line. `hooks` and `interfaces` are the live kernel's; `files` are read instead of it.
 pub fn write<'a>(
     report: &mut Report<'_>,
     hooks: &[Hook],
     interfaces: impl Iterator<Item = &'a str>,
-    options: &Options,
+    files: &[Text<'_>],
+    filter: &Filter,
+    limits: &[(&str, u64)],
 ) {
     let system = nix::sys::utsname::uname().ok();
     let name = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
@@ -73,11 +76,9 @@ pub fn write<'a>(
         boot_id: boot_id.as_deref().map(|id| Text(id.trim().as_bytes())),
         hooks: &hooks,
         interfaces: &interfaces,
-        filters: &options.filter,
-        limits: Map(&[
-            ("connections", options.max_connections.into()),
-            ("ring_bytes", options.ring_bytes.into()),
-        ]),
+        files,
+        filters: filter,
+        limits: Map(limits),
     });
 }
 

@@ -1,12 +1,8 @@
 //! `tracer trace`: the main loop.
 
-use std::{
-    net::{Ipv6Addr, SocketAddr},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::Path, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use aya::maps::{MapData, RingBuf};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -16,7 +12,7 @@ use tokio::{
 use tracer_ebpf::Mark;
 
 use crate::{
-    cli::TraceArgs,
+    cli::{RecordArgs, TraceArgs},
     emit::{
         Lines,
         writer::{Ended, QUEUE_BYTES, Sink, Target},
@@ -25,10 +21,13 @@ use crate::{
     kernel::{self, Interfaces, Kernel, LinkChanges, Options, ProcProcesses, Tables},
     report::Report,
     selfcheck::Ahead,
-    source::{self, Event},
+    source::{
+        self, Event,
+        recorded::{self, Recorder},
+    },
     start,
     stats::Stats,
-    track::{Output, Tracker, Wanted},
+    track::{self, Output, Tracker, View},
 };
 
 /// How often the ring is read when nothing wakes us: what bounds the age of a line at low load.
@@ -47,6 +46,25 @@ const FINISH_LIMIT: Duration = Duration::from_secs(2);
 /// # Errors
 /// What keeps the main job from starting, or the output from being written.
 pub fn run(args: &TraceArgs) -> Result<ExitCode> {
+    may_trace()?;
+    start(args, Target::of(args.common.output_file())?, None)
+}
+
+/// Records until told to stop; records are written only where the user has named a place.
+///
+/// # Errors
+/// As of [`run`], or the recording cannot be written.
+pub fn record(args: &RecordArgs) -> Result<ExitCode> {
+    may_trace()?;
+    let output = args.trace.common.output.as_deref();
+    let target = match output {
+        None => Target::append(Path::new("/dev/null"))?,
+        Some(_) => Target::of(args.trace.common.output_file())?,
+    };
+    start(&args.trace, target, Some(Recorder::create(&args.file)?))
+}
+
+fn may_trace() -> Result<()> {
     let missing = kernel::missing_privileges();
     if !missing.is_empty() {
         bail!(
@@ -55,15 +73,15 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode> {
             missing.join(", ")
         );
     }
-    let target = match args.output_file() {
-        Some(path) => Target::append(path)?,
-        None => Target::stdout().context("cannot write to standard output")?,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(trace(args, target))
+    Ok(())
 }
 
-async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
+fn start(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(trace(args, target, recorder))
+}
+
+async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut links = LinkChanges::listen()?;
@@ -71,11 +89,11 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
 
     let options = Options {
         filter: args.filter(),
-        events: args.events,
-        payload: !args.no_http,
+        events: args.common.events,
+        payload: !args.common.no_http,
         capture: args.capture(),
         ring_bytes: args.ring_size,
-        max_connections: args.max_connections,
+        max_connections: args.common.max_connections,
     };
     let mut kernel = Kernel::attach(&options).map_err(|error| match kernel::lockdown() {
         Some(mode) => error.context(format!(
@@ -95,31 +113,35 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
         tables: kernel.take_tables()?,
         processes: ProcProcesses::default(),
         tracker: Tracker::new(
-            args.max_connections as usize,
-            (!args.no_http).then(http::Config::default),
-            wanted(args),
+            View::Host,
+            args.common.max_connections as usize,
+            (!args.common.no_http).then(http::Config::default),
+            track::wanted(args.filter()),
         ),
         outputs: Vec::new(),
+        recorder,
         undecodable: 0,
         missed: 0,
     };
 
     let lines = Lines::new(Sink::start(target, QUEUE_BYTES)?);
-    let headers = args.header_policy();
+    let headers = args.common.header_policy();
     let reset_reasons = std::mem::take(&mut kernel.reset_reasons);
     let mut hooks = kernel.hooks.clone();
     hooks.extend(interfaces.hooks());
-    let limit = args.count.map_or(u64::MAX, std::num::NonZeroU64::get);
+    let limit = args.common.limit();
     let mut report = Report {
         clock: start::clock(),
         headers: &headers,
-        reset_reasons: &reset_reasons,
+        reset_reasons: reset_reasons.as_slice().into(),
         lines,
         written: 0,
         limit,
     };
-    start::write(&mut report, &hooks, interfaces.names(), &options);
-    start::tell(&hooks, args.verbose);
+    let limits = [("connections", options.max_connections.into()), ("ring_bytes", options.ring_bytes.into())];
+    live.begin_recording(&options, &report);
+    start::write(&mut report, &hooks, interfaces.names(), &[], &options.filter, &limits);
+    start::tell(&hooks, args.common.verbose);
 
     let mut stats = Stats::new(&options, kernel.counters, &live);
     let mut poll = interval(POLL);
@@ -159,7 +181,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
             }
             () = links.changed() => {
                 for name in interfaces.refresh(kernel.classifier()?)? {
-                    if args.verbose > 0 {
+                    if args.common.verbose > 0 {
                         eprintln!("tracer: also watching {name}");
                     }
                 }
@@ -175,7 +197,7 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
                 tokio::task::yield_now().await;
             },
         }
-        if report.is_full() {
+        if report.is_full() || live.recorder.as_ref().is_some_and(Recorder::has_failed) {
             break None;
         }
     };
@@ -197,28 +219,14 @@ async fn trace(args: &TraceArgs, target: Target) -> Result<ExitCode> {
     }
     let ended = end.or_else(|| report.lines.ended());
     report.lines.finish(FINISH_LIMIT);
+    if let Some(recorder) = live.recorder {
+        recorder.finish()?;
+    }
     match ended {
         // The reader has what it wanted (`| head`).
         Some(Ended::ReaderGone) | None => Ok(ExitCode::SUCCESS),
         Some(Ended::Failed(reason)) => bail!(reason),
     }
-}
-
-/// The filters, for what the kernel side could not decide: it knows the owner of a client only.
-fn wanted(args: &TraceArgs) -> Wanted {
-    let filter = args.filter();
-    Box::new(move |tuple, process| {
-        let comm = process.map(|process| {
-            let comm = &process.owner.comm;
-            &comm[..comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len())]
-        });
-        let end = |addr: [u8; 16], port| SocketAddr::from((Ipv6Addr::from(addr).to_canonical(), port));
-        let (local, remote) =
-            (end(tuple.local_addr, tuple.local_port), end(tuple.remote_addr, tuple.remote_port));
-        filter.matches_tuple(local, remote)
-            && (!filter.asks_for_process()
-                || filter.matches_process(process.map(|process| process.owner.pid), comm))
-    })
 }
 
 /// The running state.
@@ -227,6 +235,7 @@ pub struct Live {
     pub tracker: Tracker,
     processes: ProcProcesses,
     outputs: Vec<Output>,
+    recorder: Option<Recorder>,
     /// Ring records that did not have the contract's shape.
     pub undecodable: u64,
     /// Times that the kernel could not run one of our programs.
@@ -249,14 +258,46 @@ impl Live {
                 }
                 Err(_) => self.undecodable += 1,
             }
+            // The time of what is written; most records lead to nothing.
+            let now_ns = if self.outputs.is_empty() { 0 } else { start::monotonic_ns() };
+            self.record(|recorder| recorder.record(now_ns, &record));
             if !self.outputs.is_empty() {
-                self.emit(report);
+                self.emit(report, now_ns);
             }
         }
         handled
     }
 
-    fn emit(&mut self, report: &mut Report<'_>) {
+    /// What a replay must know ahead of everything.
+    fn begin_recording(&mut self, options: &Options, report: &Report<'_>) {
+        let Some(recorder) = &mut self.recorder else { return };
+        self.processes.keep_asked();
+        let system = nix::sys::utsname::uname().ok();
+        let name = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
+            system.as_ref().map(|system| part(system).to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        recorder.header(&recorded::Header {
+            tracer: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: tracer_ebpf::ABI_VERSION,
+            kernel: name(|system| system.release()),
+            hostname: name(|system| system.nodename()),
+            clock_offset_ns: report.clock.offset_ns(),
+            reset_reasons: report.reset_reasons.to_vec(),
+            filter: options.filter.clone(),
+            http: options.payload,
+            max_connections: options.max_connections,
+        });
+    }
+
+    /// Records what was handled, behind what handling it has asked.
+    fn record(&mut self, write: impl FnOnce(&mut Recorder)) {
+        if let Some(recorder) = &mut self.recorder {
+            self.processes.take_asked().iter().for_each(|asked| recorder.asked(asked));
+            write(recorder);
+        }
+    }
+
+    fn emit(&mut self, report: &mut Report<'_>, now_ns: u64) {
         for output in self.outputs.drain(..) {
             match &output {
                 Output::Mark { flow, direction, mark } => {
@@ -268,7 +309,7 @@ impl Live {
                 }
                 Output::Forget { flow, key } => self.tables.forget(*flow, key),
                 Output::ForgetTimeWait { tuple, began_ns } => self.tables.forget_time_wait(tuple, *began_ns),
-                output => report.output(output, start::monotonic_ns()),
+                output => report.output(output, now_ns),
             }
         }
     }
@@ -276,8 +317,10 @@ impl Live {
     /// Time-outs, and what found the ring full.
     fn tick(&mut self, ring: &mut RingBuf<MapData>, report: &mut Report<'_>) {
         self.collect_unsent(ring, report);
-        self.tracker.tick(start::monotonic_ns(), &mut self.outputs);
-        self.emit(report);
+        let now_ns = start::monotonic_ns();
+        self.tracker.tick(now_ns, &mut self.outputs);
+        self.record(|recorder| recorder.tick(now_ns));
+        self.emit(report, now_ns);
     }
 
     /// Takes in the finished connections that found the ring full, after all that the ring has of them.
@@ -294,20 +337,29 @@ impl Live {
                 conn: Box::new(conn),
             };
             self.tracker.event(event, &mut self.processes, &mut self.outputs);
+            let now_ns = start::monotonic_ns();
+            self.record(|recorder| recorder.unsent(now_ns, &conn));
+            self.emit(report, now_ns);
         }
-        self.emit(report);
     }
 
     /// What is still open is told with its totals so far.
     fn refresh(&mut self, kernel: &mut Kernel) {
         if self.tracker.sizes().connections > 0 && kernel.refresh_totals().is_ok() {
-            self.tables.connections().for_each(|conn| self.tracker.refresh(conn));
+            for conn in self.tables.connections() {
+                self.tracker.refresh(conn);
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.refresh(&conn);
+                }
+            }
         }
     }
 
     fn finish(&mut self, ring: &mut RingBuf<MapData>, report: &mut Report<'_>) {
         self.collect_unsent(ring, report);
         self.tracker.finish(&mut self.processes, &mut self.outputs);
-        self.emit(report);
+        let now_ns = start::monotonic_ns();
+        self.record(|recorder| recorder.end(now_ns));
+        self.emit(report, now_ns);
     }
 }

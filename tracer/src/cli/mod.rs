@@ -1,14 +1,14 @@
-//! The command line: `tracer [trace] [options]`, `tracer check`, `tracer schema`.
+//! The command line: `tracer [trace] [options]`, `tracer record FILE`, `tracer read FILE...`, `tracer check`, `tracer schema`.
 
+mod common;
 mod values;
 
-use crate::emit::headers::HeaderPolicy;
-use crate::filter::{Filter, canonical_net};
+pub use common::CommonArgs;
+
+use crate::filter::Filter;
 use crate::kernel::Capture;
 use clap::{ArgAction, Args, Parser, Subcommand};
-use ipnet::IpNet;
-use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const ABOUT: &str = "Watches TCP in the kernel and writes a JSON line for each connection and HTTP exchange";
@@ -41,6 +41,35 @@ Examples:
 
 Exit status: 0 done (also when the reader of the output went away), 1 failed, 2 wrong usage.";
 
+const READ_ABOUT: &str = "\
+Reads capture files (pcap, pcapng) instead of the kernel and writes the same records; needs no privileges.
+
+Several files are read in the order given, as one timeline. A connection is told once, as its client's end sees it: \
+`local` is who sent the SYN. Of connections older than the capture, `role` is unknown, and `local` is who sends an \
+HTTP request, else who does not send a response, else the end with the higher port. What only a kernel knows is null: \
+process, namespace, round-trip times.";
+
+const READ_EXAMPLES: &str = "\
+Examples:
+  Who closed which connections, and how
+      tracer read capture.pcapng | jq -c 'select(.type == \"conn\")
+          | [.remote.addr, .remote.port, .close.by, .close.how]'
+  Exchanges of more than half a second, from rotated captures
+      tracer read 1.pcap.gz 2.pcap.gz | jq -c 'select(.type == \"http\" and .duration_us > 500000)
+          | {ms: (.duration_us / 1000), url: .request.target, status: .response.status}'
+  Another machine's traffic, as it happens
+      ssh host tcpdump -i any -U -w - tcp port 8080 | tracer read -
+
+Exit status: 0 done (also when the reader of the output went away), 1 a file could not be read to its
+end (what came before is written all the same), 2 wrong usage.";
+
+const RECORD_ABOUT: &str = "\
+Watches as `trace` does, and keeps everything that the kernel side reports in a file, from which `tracer read` makes the \
+same records again: with other filters or headers, on another machine, without privileges.
+
+With --output also writes the records themselves. The file can be read by its owner only: it has the heads of all \
+messages as they were, credentials included.";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "tracer", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES)]
@@ -65,6 +94,12 @@ pub enum Command {
     /// Watch and write (the default)
     #[command(after_help = EXAMPLES)]
     Trace(Box<TraceArgs>),
+    /// Watch as `trace` does, and keep everything in a file, from which `read` makes the same records again
+    #[command(long_about = RECORD_ABOUT)]
+    Record(Box<RecordArgs>),
+    /// Read capture files (pcap, pcapng) instead of the kernel and write the same records; needs no privileges
+    #[command(after_help = READ_EXAMPLES, long_about = READ_ABOUT)]
+    Read(Box<ReadArgs>),
     /// Say what this kernel and these privileges allow, and what would be missing; attaches nothing
     Check(CheckArgs),
     /// Print the JSON Schema of one output line
@@ -97,15 +132,8 @@ pub struct TraceArgs {
     #[arg(long, value_enum, value_name = "WHERE", hide_possible_values = true, help_heading = "What to see")]
     pub capture: Option<Capture>,
 
-    /// Only connections with this port at either end (repeatable)
-    #[arg(long = "port", value_name = "PORT", value_parser = values::port)]
-    #[arg(value_delimiter = ',', help_heading = "What to see")]
-    pub ports: Vec<u16>,
-
-    /// Only connections with this address or network at either end, such as 10.0.0.1 or fe80::/10 (repeatable)
-    #[arg(long = "host", value_name = "ADDR[/BITS]", value_parser = values::host)]
-    #[arg(value_delimiter = ',', help_heading = "What to see")]
-    pub hosts: Vec<IpNet>,
+    #[command(flatten)]
+    pub common: CommonArgs,
 
     /// Only connections of this process (repeatable)
     #[arg(long = "pid", value_name = "PID", value_parser = values::pid)]
@@ -116,40 +144,6 @@ pub struct TraceArgs {
     #[arg(long = "comm", value_name = "NAME", value_parser = values::comm, help_heading = "What to see")]
     pub comms: Vec<String>,
 
-    /// Also write a line for each change of state, retransmission and reset
-    #[arg(long, help_heading = "What to write")]
-    pub events: bool,
-
-    /// No HTTP: copy no payload, write connections only
-    #[arg(long, help_heading = "What to write")]
-    #[arg(conflicts_with_all = ["headers", "redact_headers", "redact_query"])]
-    pub no_http: bool,
-
-    /// Also write these header fields, or `all`; credentials must be named [default: framing and persistence]
-    ///
-    /// By default only the fields that decide framing and persistence are written, such as Connection and
-    /// Content-Length; the list adds to them. Values of Authorization, Proxy-Authorization, Cookie and Set-Cookie are
-    /// written only when the list names them: with `all` they read [redacted].
-    #[arg(long, value_name = "LIST|all", value_parser = values::header, value_delimiter = ',')]
-    #[arg(help_heading = "What to write")]
-    pub headers: Vec<String>,
-
-    /// Treat these header fields as credentials too: never write their values
-    #[arg(long = "redact-header", value_name = "LIST", value_parser = values::secret_header, value_delimiter = ',')]
-    #[arg(help_heading = "What to write")]
-    pub redact_headers: Vec<String>,
-
-    /// Write ?[redacted] for the query of request targets, and of Referer, Location and Content-Location
-    #[arg(long, help_heading = "What to write")]
-    pub redact_query: bool,
-
-    /// Write to this file instead of standard output, adding to what it holds
-    ///
-    /// Nothing that was there is lost: lines are added at the end. A new file can be read by its owner only. `-` is
-    /// standard output.
-    #[arg(short, long, value_name = "FILE", help_heading = "What to write")]
-    pub output: Option<PathBuf>,
-
     /// A `stats` line this often, such as 10s or 1m; 0 for one at the end only
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::interval)]
     #[arg(help_heading = "What to write")]
@@ -159,23 +153,10 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = "When to stop")]
     pub duration: Option<Duration>,
 
-    /// Stop after this many `conn` and `http` lines, counted together
-    #[arg(long, value_name = "N", value_parser = values::count, help_heading = "When to stop")]
-    pub count: Option<NonZeroU64>,
-
     /// Buffer between kernel and daemon, such as 8M; rounded up to a power of two
     #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = values::ring_size)]
     #[arg(help_heading = "Limits")]
     pub ring_size: u32,
-
-    /// Most connections followed at once
-    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = values::max_connections)]
-    #[arg(help_heading = "Limits")]
-    pub max_connections: u32,
-
-    /// Say more on standard error; -vv says still more
-    #[arg(short, long, action = ArgAction::Count)]
-    pub verbose: u8,
 }
 
 impl TraceArgs {
@@ -186,23 +167,31 @@ impl TraceArgs {
 
     /// The connections to see.
     pub fn filter(&self) -> Filter {
-        Filter {
-            ports: self.ports.clone(),
-            hosts: self.hosts.iter().copied().map(canonical_net).collect(),
-            pids: self.pids.clone(),
-            comms: self.comms.clone(),
-        }
+        Filter { pids: self.pids.clone(), comms: self.comms.clone(), ..self.common.filter() }
     }
+}
 
-    /// The header fields to write.
-    pub fn header_policy(&self) -> HeaderPolicy {
-        HeaderPolicy::new(&self.headers, &self.redact_headers, self.redact_query)
-    }
+/// Options of `tracer record`.
+#[derive(Args, Debug)]
+pub struct RecordArgs {
+    /// A new file for the recording
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 
-    /// The file to write to; none for standard output.
-    pub fn output_file(&self) -> Option<&Path> {
-        self.output.as_deref().filter(|path| *path != Path::new("-"))
-    }
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
+
+/// Options of `tracer read`.
+#[derive(Args, Debug)]
+pub struct ReadArgs {
+    /// Capture files, in the order of their time: pcap or pcapng, compressed by gzip or not; or recordings; `-` is
+    /// standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 use super::*;
+use crate::emit::headers::HeaderPolicy;
 use clap::{CommandFactory, error::ErrorKind};
+use std::path::Path;
 
 fn trace(args: &[&str]) -> TraceArgs {
     let cli = Cli::try_parse_from([&["tracer"], args].concat()).unwrap_or_else(|error| panic!("{error}"));
@@ -24,8 +26,8 @@ fn definition_is_sound() {
 fn trace_is_the_default_command() {
     for args in [&["--port", "80", "--events"][..], &["trace", "--port", "80", "--events"]] {
         let args = trace(args);
-        assert_eq!(args.ports, [80]);
-        assert!(args.events);
+        assert_eq!(args.common.ports, [80]);
+        assert!(args.common.events);
     }
     let Command::Check(check) = Cli::try_parse_from(["tracer", "check", "-vv"]).unwrap().into_command()
     else {
@@ -37,14 +39,30 @@ fn trace_is_the_default_command() {
 }
 
 #[test]
+fn read_takes_files_and_the_common_options() {
+    let read =
+        |args: &[&str]| Cli::try_parse_from([&["tracer", "read"], args].concat()).map(Cli::into_command);
+    let Ok(Command::Read(args)) = read(&["a.pcap", "-", "--port", "80", "--no-http"]) else {
+        panic!("not read");
+    };
+    assert_eq!(args.files, [Path::new("a.pcap"), Path::new("-")]);
+    assert!(args.common.no_http && args.common.filter().ports == [80]);
+    for wrong in [&[][..], &["a.pcap", "--pid", "1"], &["a.pcap", "-i", "lo"]] {
+        assert_eq!(read(wrong).expect_err("a usage error").exit_code(), 2, "{wrong:?}");
+    }
+}
+
+#[test]
 fn defaults() {
     let args = trace(&[]);
     assert!(args.filter().is_empty());
-    assert_eq!(args.header_policy(), HeaderPolicy::default());
+    assert_eq!(args.common.header_policy(), HeaderPolicy::default());
     assert_eq!(args.stats_interval, Duration::from_secs(10));
-    assert_eq!((args.ring_size, args.max_connections), (8 << 20, 262_144));
-    assert_eq!((args.duration, args.count, args.output_file()), (None, None, None));
-    assert!(!args.events && !args.no_http && args.verbose == 0 && args.interfaces.is_empty());
+    assert_eq!((args.ring_size, args.common.max_connections), (8 << 20, 262_144));
+    assert_eq!((args.duration, args.common.count, args.common.output_file()), (None, None, None));
+    assert!(
+        !args.common.events && !args.common.no_http && args.common.verbose == 0 && args.interfaces.is_empty()
+    );
 }
 
 #[test]
@@ -68,8 +86,8 @@ fn repeated_and_listed_values() {
         "-vvv",
     ]);
     assert_eq!(args.interfaces, ["lo", "eth0"]);
-    assert_eq!(args.verbose, 3);
-    assert_eq!(args.headers, ["user-agent", "all"]);
+    assert_eq!(args.common.verbose, 3);
+    assert_eq!(args.common.headers, ["user-agent", "all"]);
     let filter = serde_json::to_value(args.filter()).unwrap();
     assert_eq!(
         filter,
@@ -79,8 +97,8 @@ fn repeated_and_listed_values() {
 
 #[test]
 fn output_goes_to_a_file_or_to_standard_output() {
-    assert_eq!(trace(&["-o", "a.jsonl"]).output_file(), Some(Path::new("a.jsonl")));
-    assert_eq!(trace(&["--output", "-"]).output_file(), None);
+    assert_eq!(trace(&["-o", "a.jsonl"]).common.output_file(), Some(Path::new("a.jsonl")));
+    assert_eq!(trace(&["--output", "-"]).common.output_file(), None);
 }
 
 #[test]
@@ -137,6 +155,10 @@ fn errors_name_option_value_and_remedy() {
 
 #[test]
 fn help_shows_examples_and_every_option() {
+    let help = Cli::try_parse_from(["tracer", "read", "--help"]).expect_err("help").to_string();
+    for word in ["FILE", "--port", "one timeline", "tcpdump", "Exit status"] {
+        assert!(help.contains(word), "{word} is missing in {help}");
+    }
     for args in [["tracer", "--help"].as_slice(), &["tracer", "-h"], &["tracer", "trace", "--help"]] {
         let help = Cli::try_parse_from(args).expect_err("help");
         assert_eq!(help.kind(), ErrorKind::DisplayHelp);

@@ -38,6 +38,11 @@ impl Lines {
         self.serialise(record) && self.sink.send_reserved(&self.line)
     }
 
+    /// Waits until there is room for more, or writing has ended.
+    pub fn wait_for_room(&self) {
+        self.sink.wait_for_room();
+    }
+
     fn serialise(&mut self, record: &impl Serialize) -> bool {
         self.line.clear();
         let done = serde_json::to_writer(&mut self.line, record).is_ok();

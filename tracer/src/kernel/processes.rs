@@ -4,7 +4,10 @@ use std::{collections::HashMap, fs, os::unix::ffi::OsStringExt, sync::Arc};
 
 use tracer_ebpf::{Owner, Path, ProcessRecord};
 
-use crate::track::{ProcessInfo, Processes};
+use crate::{
+    source::recorded::Asked,
+    track::{ProcessInfo, Processes},
+};
 
 /// Most processes remembered; past it all are forgotten and those that live are read again.
 const MAX_PROCESSES: usize = 16_384;
@@ -14,12 +17,14 @@ const MAX_PROCESSES: usize = 16_384;
 pub struct ProcProcesses {
     known: HashMap<(u32, u64), Option<Arc<ProcessInfo>>>,
     ticks_per_s: u64,
+    /// What was read since it was taken, for a recording.
+    asked: Option<Vec<Asked>>,
 }
 
 impl Default for ProcProcesses {
     fn default() -> Self {
         let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-        Self { known: HashMap::new(), ticks_per_s: ticks as u64 }
+        Self { known: HashMap::new(), ticks_per_s: ticks as u64, asked: None }
     }
 }
 
@@ -32,7 +37,11 @@ impl Processes for ProcProcesses {
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        let info = self.read(owner).map(Arc::new);
+        let info = self.read(owner);
+        if let Some(asked) = &mut self.asked {
+            asked.push(Asked { pid: owner.pid, start_ns: owner.start_ns, info: info.clone() });
+        }
+        let info = info.map(Arc::new);
         self.known.insert(key, info.clone());
         info
     }
@@ -50,6 +59,16 @@ impl ProcProcesses {
             let info = ProcessInfo { exe: path(&process.executable), cgroup, container };
             self.known.insert(key, Some(Arc::new(info)));
         }
+    }
+
+    /// Keeps what is read from now on, to be taken.
+    pub fn keep_asked(&mut self) {
+        self.asked = Some(Vec::new());
+    }
+
+    /// What was read since.
+    pub fn take_asked(&mut self) -> Vec<Asked> {
+        self.asked.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     fn read(&self, owner: &Owner) -> Option<ProcessInfo> {

@@ -1,11 +1,21 @@
 //! Where events come from. Every source yields the same [`Event`]s, in order.
+//!
+//! The live source is the ring, whose records [`decode`] reads. A capture file is read by [`capture`], its packets'
+//! headers by [`packet`], and [`observer`] makes of their segments what the kernel side would have reported. What
+//! [`recorded`] has kept of a live run is the ring's records again.
+
+pub mod capture;
+pub mod observer;
+pub mod packet;
+pub mod recorded;
 
 use tracer_ebpf::{
     Conn, ConnRecord, Header, Owner, OwnerRecord, ProcessRecord, ResetRecord, RetransmitRecord,
     SegmentRecord, StateRecord, TimeWaitRecord, kind,
 };
 
-/// One thing that the kernel side reported. Times are CLOCK_MONOTONIC nanoseconds.
+/// One thing that the kernel side reported, or that a capture shows. Times are nanoseconds of one clock:
+/// CLOCK_MONOTONIC, or a capture's own.
 #[derive(Debug)]
 pub enum Event<'a> {
     Conn {
@@ -17,6 +27,12 @@ pub enum Event<'a> {
         conn: u64,
         owner: Owner,
     },
+    /// What the remote end of a connection has sent again, which only an observer between the ends can tell. Comes before
+    /// the connection's end.
+    Repeats {
+        conn: u64,
+        repeats: Repeats,
+    },
     /// A process is seen for the first time.
     Process(Box<ProcessRecord>),
     Segment {
@@ -27,6 +43,13 @@ pub enum Event<'a> {
     Retransmit(RetransmitRecord),
     Reset(ResetRecord),
     TimeWait(TimeWaitRecord),
+}
+
+/// Segments sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeats {
+    pub segments: u32,
+    pub bytes: u64,
 }
 
 /// A ring record that does not have the shape that its kind promises.

@@ -14,6 +14,15 @@ pub enum Party {
 }
 
 impl Party {
+    /// As the other end sees it.
+    pub fn reversed(self) -> Self {
+        match self {
+            Self::Local => Self::Remote,
+            Self::Remote => Self::Local,
+            Self::Both => Self::Both,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Local => "local",

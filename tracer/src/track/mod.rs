@@ -12,8 +12,11 @@ mod timeline;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::{Ipv6Addr, SocketAddr},
     sync::Arc,
 };
+
+use serde::{Deserialize, Serialize};
 
 pub use close::{Close, How, Party};
 pub use time_wait::TimeWait;
@@ -24,8 +27,9 @@ use tracer_ebpf::{
 };
 
 use crate::{
+    filter::Filter,
     http,
-    source::Event,
+    source::{Event, Repeats, observer::Still},
     track::{
         flows::Flows,
         listeners::Listeners,
@@ -41,7 +45,7 @@ const FIN_WAIT2_MAX_NS: u64 = 61_000_000_000;
 const SWEEP_EVERY_NS: u64 = 10_000_000_000;
 
 /// What is known of a process beyond what the kernel side saw.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessInfo {
     pub exe: Option<Vec<u8>>,
     pub cgroup: Option<Vec<u8>>,
@@ -73,6 +77,8 @@ pub struct Connection {
     pub protocol: http::Protocol,
     /// `None`: not known (it ended in FIN_WAIT2, and whether the peer's FIN came was not seen).
     pub time_wait: Option<bool>,
+    /// What the remote end has sent again; `None` where that is not seen.
+    pub received_again: Option<Repeats>,
     /// It was still open when the run ended.
     pub open: bool,
 }
@@ -119,6 +125,15 @@ pub struct Losses {
     pub unclaimed_exchanges: u64,
 }
 
+impl Losses {
+    /// Also those of another tracker.
+    pub fn add(&mut self, other: Self) {
+        self.connections_full += other.connections_full;
+        self.flows_full += other.flows_full;
+        self.unclaimed_exchanges += other.unclaimed_exchanges;
+    }
+}
+
 /// Sizes now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
@@ -129,11 +144,41 @@ pub struct Sizes {
     pub listeners: usize,
 }
 
+/// Both ends, the local one first; IPv4-mapped addresses as IPv4.
+pub fn ends(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
+    let end = |addr: [u8; 16], port| SocketAddr::from((Ipv6Addr::from(addr).to_canonical(), port));
+    (end(tuple.local_addr, tuple.local_port), end(tuple.remote_addr, tuple.remote_port))
+}
+
 /// Decides, beyond what the kernel side could, whether a connection is written.
 pub type Wanted = Box<dyn Fn(&Tuple, Option<&Process>) -> bool>;
 
+/// A filter, for what the kernel side could not decide: it knows the owner of a client only.
+pub fn wanted(filter: Filter) -> Wanted {
+    Box::new(move |tuple, process| {
+        let comm = process.map(|process| {
+            let comm = &process.owner.comm;
+            &comm[..comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len())]
+        });
+        let (local, remote) = ends(tuple);
+        filter.matches_tuple(local, remote)
+            && (!filter.asks_for_process()
+                || filter.matches_process(process.map(|process| process.owner.pid), comm))
+    })
+}
+
+/// From where connections are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// From the host whose sockets they are: each socket is one connection.
+    Host,
+    /// From between two ends: both are one connection, told as the client's end. No listeners, owners and timers.
+    Wire,
+}
+
 /// The connection and flow tables.
 pub struct Tracker {
+    view: View,
     max_connections: usize,
     wanted: Wanted,
     connections: HashMap<u64, Conn>,
@@ -144,13 +189,16 @@ pub struct Tracker {
     awaiting_until: BTreeMap<(u64, u64), ()>,
     peers: Peers,
     time_waits: TimeWaits,
+    /// Of connections whose end comes next.
+    repeats: HashMap<u64, Repeats>,
     losses: Losses,
     sweep_at_ns: u64,
 }
 
 impl Tracker {
-    pub fn new(max_connections: usize, http: Option<http::Config>, wanted: Wanted) -> Self {
+    pub fn new(view: View, max_connections: usize, http: Option<http::Config>, wanted: Wanted) -> Self {
         Self {
+            view,
             max_connections,
             wanted,
             connections: HashMap::new(),
@@ -160,6 +208,7 @@ impl Tracker {
             awaiting_until: BTreeMap::new(),
             peers: Peers::default(),
             time_waits: TimeWaits::default(),
+            repeats: HashMap::new(),
             losses: Losses::default(),
             sweep_at_ns: 0,
         }
@@ -191,6 +240,9 @@ impl Tracker {
                     known.owner = owner;
                 }
             }
+            Event::Repeats { conn, repeats } => {
+                self.repeats.insert(conn, repeats);
+            }
             // The source has looked it up already.
             Event::Process(_) => {}
             Event::Segment { record, data } => {
@@ -217,7 +269,7 @@ impl Tracker {
         }
         match record.header.detail {
             tracer_ebpf::time_wait::EXPIRED => {
-                let ended = self.time_waits.expired(&record);
+                let ended = self.time_waits.expired(&record, self.view == View::Host);
                 self.time_wait_ended(ended, out);
             }
             tracer_ebpf::time_wait::CANCELLED => self.time_waits.cancelled(record),
@@ -271,7 +323,7 @@ impl Tracker {
 
     fn stop_awaiting(&mut self, conn: u64) -> Option<Box<Connection>> {
         let done = self.awaiting_fin.remove(&conn)?;
-        self.awaiting_until.remove(&(done.conn.closed_ns + FIN_WAIT2_MAX_NS, conn));
+        self.awaiting_until.remove(&(done.conn.closed_ns.saturating_add(FIN_WAIT2_MAX_NS), conn));
         Some(done)
     }
 
@@ -280,6 +332,17 @@ impl Tracker {
         if let Some(known) = self.connections.get_mut(&conn.id) {
             *known = Conn { role: known.role, ..conn };
         }
+    }
+
+    /// A connection that is open when a capture ends.
+    pub fn still_open(&mut self, still: &Still) {
+        if still.is_told {
+            self.refresh(still.conn);
+        } else {
+            // Nobody has answered yet, or only one side was heard: open all the same.
+            self.opened(still.conn);
+        }
+        self.repeats.insert(still.conn.id, still.repeats);
     }
 
     /// Time passes: an orphaned FIN_WAIT2 whose FIN did not come is over.
@@ -367,12 +430,15 @@ impl Tracker {
             connection.states.pop();
             if conn.flags & conn_flag::FIN_RECEIVED == 0 {
                 connection.time_wait = None;
-                self.time_waits.begin(&connection, None);
+                self.time_waits.begin(&connection, Party::Local, None);
                 self.await_fin(connection, out);
                 return;
             }
-            self.time_waits.begin(&connection, Some(conn.closed_ns));
+            self.time_waits.begin(&connection, Party::Local, Some(conn.closed_ns));
             connection.states.push(StateAt::at(&conn, tracer_ebpf::state::TIME_WAIT, conn.closed_ns));
+        } else if self.view == View::Wire && conn.old_state == tracer_ebpf::state::LAST_ACK && !reset {
+            // Then the other end's begins.
+            self.time_waits.begin(&connection, Party::Remote, Some(conn.closed_ns));
         }
         out.push(Output::Connection(Box::new(connection)));
     }
@@ -384,20 +450,22 @@ impl Tracker {
             return;
         }
         let id = connection.conn.id;
-        self.awaiting_until.insert((connection.conn.closed_ns + FIN_WAIT2_MAX_NS, id), ());
+        self.awaiting_until.insert((connection.conn.closed_ns.saturating_add(FIN_WAIT2_MAX_NS), id), ());
         self.awaiting_fin.insert(id, Box::new(connection));
     }
 
     /// A connection older than the tracer is the server's when somebody listens on its port.
     fn settle_role(&self, conn: &mut Conn) {
-        if conn.role == role::UNKNOWN {
+        if conn.role == role::UNKNOWN && self.view == View::Host {
             conn.role = if self.listeners.find(conn).is_some() { role::SERVER } else { role::CLIENT };
         }
     }
 
-    fn describe(&self, conn: Conn, processes: &mut dyn Processes) -> Connection {
+    fn describe(&mut self, conn: Conn, processes: &mut dyn Processes) -> Connection {
         let (http, protocol) = self.flows.summary(&conn);
+        let received_again = self.repeats.remove(&conn.id);
         Connection {
+            received_again: (self.view == View::Wire).then(|| received_again.unwrap_or_default()),
             peer: self.flows.peer(&conn).or_else(|| self.peers.of(&conn)),
             process: self.process(&conn, processes),
             states: timeline::of(&conn),

@@ -121,11 +121,14 @@ impl TimeWaits {
         self.living.len()
     }
 
-    /// A socket gave way to its mini-socket. `began_ns`: when TIME_WAIT began; `None` while it is in FIN_WAIT2.
-    pub fn begin(&mut self, connection: &Connection, began_ns: Option<u64>) {
+    /// A socket gave way to its mini-socket. `end`: which one's it is. `began_ns`: when TIME_WAIT began; `None` while it
+    /// is in FIN_WAIT2.
+    pub fn begin(&mut self, connection: &Connection, end: Party, began_ns: Option<u64>) {
+        let closer = connection.close.and_then(|close| close.by);
         let living = Living {
             process: connection.process.clone(),
-            closer: connection.close.and_then(|close| close.by),
+            // As the end in TIME_WAIT sees it.
+            closer: if end == Party::Remote { closer.map(Party::reversed) } else { closer },
             requests: connection.http.map(|http| http.requests),
             began_ns,
         };
@@ -157,11 +160,11 @@ impl TimeWaits {
         }
     }
 
-    /// A timer ran out: that is the end.
-    pub fn expired(&mut self, record: &TimeWaitRecord) -> Ended {
+    /// A timer ran out: that is the end. `observed`: a timer was seen to.
+    pub fn expired(&mut self, record: &TimeWaitRecord, observed: bool) -> Ended {
         // Running out begins with a cancellation.
         self.rearmed(record);
-        self.ended(record, End::Expired, true)
+        self.ended(record, End::Expired, observed)
     }
 
     /// A timer was cancelled: the end, unless it is armed again.

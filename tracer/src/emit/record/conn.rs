@@ -55,6 +55,8 @@ pub struct Conn<'a> {
     pub segments: SegmentTotals,
     /// What this socket sent again.
     pub retransmits: Retransmits<'a>,
+    /// What the other end sent again; null where no capture tells.
+    pub retransmits_received: Option<RetransmitsReceived>,
     /// Round-trip times as the kernel measured them.
     pub rtt_us: Rtt,
     /// TCP keep-alive probes (RFC 9293 §3.8.4).
@@ -106,6 +108,15 @@ pub struct Retransmits<'a> {
     pub synack: Option<u64>,
     /// Payload.
     pub bytes: Option<u64>,
+}
+
+/// Segments that arrived more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RetransmitsReceived {
+    /// Those with payload or FIN.
+    pub segments: u64,
+    /// Their payload that had been seen before.
+    pub bytes: u64,
 }
 
 /// Round-trip times.

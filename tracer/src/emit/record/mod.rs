@@ -13,13 +13,14 @@ mod time_wait;
 mod value;
 
 pub use conn::{
-    Close, Conn, HttpSummary, KeepaliveProbes, Retransmits, Rtt, SegmentTotals, StateAt, ZeroWindows,
+    Close, Conn, HttpSummary, KeepaliveProbes, Retransmits, RetransmitsReceived, Rtt, SegmentTotals, StateAt,
+    ZeroWindows,
 };
 pub use event::{ResetEvent, RetransmitEvent, StateEvent};
 pub use finding::Finding;
 pub use http::{Http, KeepAlive, Request, Response, Timeline};
 pub use start::{Hook, Start};
-pub use stats::{Cpu, Segments, Stats, Table};
+pub use stats::{Capture, Cpu, Segments, Stats, Table};
 pub use time_wait::TimeWait;
 pub use value::{Addr, ConnId, Cookie, Family, Map, Micros, Process, Tuple};
 

@@ -70,6 +70,7 @@ fn starts() -> Vec<(&'static str, String)> {
         boot_id: Some(Text(b"3f1c5c1e-0000-4000-8000-000000000000")),
         hooks: &hooks,
         interfaces: &[Text(b"lo"), Text(b"eth0")],
+        files: &[Text(b"a.pcap")],
         filters: &filter,
         limits: Map(&[("connections", 262_144), ("ring_bytes", 8 << 20)]),
     };
@@ -78,6 +79,7 @@ fn starts() -> Vec<(&'static str, String)> {
         boot_id: None,
         hooks: &[],
         interfaces: &[],
+        files: &[],
         filters: &everything,
         limits: Map(&[]),
         ..full.clone()
@@ -125,6 +127,7 @@ fn conns() -> Vec<(&'static str, String)> {
             synack: Some(0),
             bytes: Some(10),
         },
+        retransmits_received: Some(RetransmitsReceived { segments: 1, bytes: 1448 }),
         rtt_us: Rtt { min: Some(Micros(20_000)), smoothed: Some(Micros(21_125)) },
         keepalive_probes: KeepaliveProbes { sent: Some(0), received: Some(0) },
         zero_windows: ZeroWindows { sent: Some(1), received: Some(0) },
@@ -161,6 +164,7 @@ fn conns() -> Vec<(&'static str, String)> {
         bytes_received: None,
         segments: SegmentTotals::default(),
         retransmits: Retransmits::default(),
+        retransmits_received: None,
         rtt_us: Rtt::default(),
         keepalive_probes: KeepaliveProbes::default(),
         zero_windows: ZeroWindows::default(),
@@ -347,6 +351,13 @@ fn stats() -> Vec<(&'static str, String)> {
             copied: Some(2),
             bytes_copied: Some(300),
         },
+        capture: Some(Capture {
+            files: 1,
+            damaged_files: 0,
+            packets: 41,
+            packet_bytes: 6000,
+            skipped: Map(&[("not_tcp", 1)]),
+        }),
         output_bytes: 12_345,
         output_lines: 12,
         cpu: Cpu { user_s: 0.25, system_s: 0.125 },
@@ -358,6 +369,7 @@ fn stats() -> Vec<(&'static str, String)> {
         lost: Map(&[]),
         tables: Map(&[("flows", Table { entries: None, capacity: None, evictions: 0 })]),
         segments: Segments::default(),
+        capture: None,
         selfcheck: None,
         ..full
     };

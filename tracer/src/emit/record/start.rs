@@ -25,6 +25,8 @@ pub struct Start<'a> {
     pub hooks: &'a [Hook<'a>],
     /// Names of the interfaces whose segments are seen.
     pub interfaces: &'a [Text<'a>],
+    /// Capture files that are read instead, in order; empty on the live kernel.
+    pub files: &'a [Text<'a>],
     /// What the user chose to see.
     pub filters: &'a Filter,
     /// Limits of this run by name: sizes of the tables in entries, of buffers in bytes (names end in `_bytes`).

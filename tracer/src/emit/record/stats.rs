@@ -23,6 +23,8 @@ pub struct Stats<'a> {
     pub tables: Map<'a, Table>,
     /// Segments and what was copied of them.
     pub segments: Segments,
+    /// What was read; null on the live kernel.
+    pub capture: Option<Capture<'a>>,
     /// Written to the output.
     pub output_bytes: u64,
     /// Written to the output.
@@ -55,6 +57,21 @@ pub struct Segments {
     pub copied: Option<u64>,
     /// Payload copied.
     pub bytes_copied: Option<u64>,
+}
+
+/// Packets of capture files.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Capture<'a> {
+    /// Files read to their end or to what was wrong with them.
+    pub files: u64,
+    /// Files that could not be read to their end.
+    pub damaged_files: u64,
+    /// Packets read.
+    pub packets: u64,
+    /// Their bytes on the wire.
+    pub packet_bytes: u64,
+    /// Packets of which nothing was used, by reason.
+    pub skipped: Map<'a, u64>,
 }
 
 /// Processor time since the start, in seconds.

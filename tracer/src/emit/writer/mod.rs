@@ -1,6 +1,6 @@
 //! Carries finished lines to the output on a thread of its own.
 //!
-//! Callers never wait: a line that finds the queue full is dropped and counted. Lines reach the output whole, in order,
+//! Callers never wait unless they ask to: a line that finds the queue full is dropped and counted. Lines reach the output whole, in order,
 //! within [`LINGER`] plus the time that the reader takes. Every lock is held for a copy of one line at most.
 
 mod target;
@@ -55,6 +55,8 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Something to write, or closing.
     ready: Condvar,
+    /// The queue was taken, or the thread has stopped.
+    taken: Condvar,
     /// The thread has stopped.
     stopped: Condvar,
     limit_bytes: usize,
@@ -91,6 +93,7 @@ impl Sink {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             ready: Condvar::new(),
+            taken: Condvar::new(),
             stopped: Condvar::new(),
             limit_bytes,
             in_flight_bytes: AtomicUsize::new(0),
@@ -136,6 +139,13 @@ impl Sink {
             self.shared.ready.notify_one();
         }
         true
+    }
+
+    /// Waits until there is room for many lines, or writing has ended: for callers whose source can wait.
+    pub fn wait_for_room(&self) {
+        let full = |queue: &mut Queue| !queue.stopped && queue.bytes.len() >= self.shared.limit_bytes / 4;
+        let queue = self.shared.lock();
+        drop(self.shared.taken.wait_while(queue, full).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Counts a line that could not even be made.

@@ -1,5 +1,6 @@
 //! Where lines go: standard output or a file, and how to write to it without being held up for ever.
 
+use anyhow::Context as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -56,6 +57,17 @@ impl Target {
         let file = File::from(fd);
         let kind = if file.metadata()?.is_file() { Kind::Regular } else { Kind::Stream };
         Ok(Self { file, name: name.to_owned(), kind })
+    }
+
+    /// The file that the user gave, else standard output.
+    ///
+    /// # Errors
+    /// It cannot be written to.
+    pub fn of(path: Option<&Path>) -> anyhow::Result<Self> {
+        match path {
+            Some(path) => Ok(Self::append(path)?),
+            None => Self::stdout().context("cannot write to standard output"),
+        }
     }
 
     /// A file by its path. Lines are added to an existing one; a new one is for its owner only, since it tells of

@@ -39,6 +39,7 @@ pub(super) fn run(shared: &Shared, mut target: Target, report: &watch::Sender<Op
     queue.stopped = true;
     queue.bytes = Vec::new();
     drop(queue);
+    shared.taken.notify_all();
     if ended.is_some() {
         report.send_replace(ended);
     }
@@ -73,6 +74,7 @@ fn next_batch(shared: &Shared, target: &Target, batch: &mut Vec<u8>) -> Next {
     queue = wait(queue, LINGER, |queue| queue.bytes.len() < BATCH_BYTES && !queue.closing);
     std::mem::swap(batch, &mut queue.bytes);
     shared.in_flight_bytes.store(batch.len(), Relaxed);
+    shared.taken.notify_all();
     Next::Batch
 }
 

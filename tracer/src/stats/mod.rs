@@ -1,5 +1,7 @@
 //! `stats` records: what the tracer itself did, lost and cost, all since its start.
 
+pub mod read;
+
 use nix::sys::resource::{UsageWho, getrusage};
 use tracer_ebpf::{NetnsCounts, counter, kind, netns_count};
 
@@ -111,6 +113,7 @@ impl Stats {
                 copied: Some(get(counter::RECORDS + u32::from(kind::SEGMENT))),
                 bytes_copied: Some(get(counter::BYTES_COPIED)),
             },
+            capture: None,
             output_bytes: totals.bytes,
             output_lines: totals.lines,
             cpu: cpu(),
