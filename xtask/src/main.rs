@@ -1,3 +1,4 @@
+mod bench;
 mod run;
 mod test;
 
@@ -31,6 +32,14 @@ enum Command {
         #[arg(last = true)]
         filter: Option<String>,
     },
+    /// Measure (docs/benchmarks.md)
+    Bench {
+        /// Which benchmark; all when left out
+        which: Option<bench::Bench>,
+        /// What to pass on to criterion, such as a filter
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -51,5 +60,6 @@ fn carry_out(command: Command) -> Result<()> {
         Command::BuildEbpf { check } => object::build_or_check(&root, check),
         Command::Run { args } => run::run(&root, &args),
         Command::Test { filter } => test::test(&root, filter.as_deref()),
+        Command::Bench { which, args } => bench::bench(&root, which, &args),
     }
 }
