@@ -86,7 +86,7 @@ pub struct Request {
     pub target: Vec<u8>,
     /// Major and minor version.
     pub version: (u8, u8),
-    /// Value of the Host field.
+    /// Authority of the target where it gives one (RFC 9112 §3.3), else the value of the Host field.
     pub host: Option<Vec<u8>>,
     /// Size of the head in bytes, from its first byte to the end of its empty line (or to where it was cut).
     pub header_bytes: u64,

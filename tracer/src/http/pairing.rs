@@ -1,7 +1,7 @@
 //! Messages become exchanges: which response answers which request (RFC 9112 §9.3.2), and what becomes of
 //! those that are never answered.
 
-use super::exchange::{Exchange, Framing, Outcome, Request, Response};
+use super::exchange::{Exchange, Field, Framing, Outcome, Request, Response};
 use super::flow::{Flow, Protocol};
 use super::framing::{self, Body};
 use super::head::{self, Facts, Head};
@@ -12,6 +12,10 @@ use super::{Direction, Output};
 
 /// Most statuses of interim responses kept for one exchange.
 const INFORMATIONAL_MAX: usize = 64;
+
+/// What a running exchange costs beside its heads.
+pub(super) const RUNNING_BYTES: usize =
+    size_of::<Running>() + size_of::<Exchange>() + INFORMATIONAL_MAX * size_of::<u16>();
 
 /// Where the response of an exchange is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +38,8 @@ pub(super) struct Running {
     pub malformed: bool,
     /// Responses to requests that were not seen may come before its own.
     unsure: bool,
+    /// Memory for its heads.
+    pub heads_bytes: usize,
 }
 
 /// Why a direction ends where it is.
@@ -54,6 +60,7 @@ impl Running {
             request_cut: false,
             malformed: false,
             unsure: false,
+            heads_bytes: 0,
         }
     }
 
@@ -103,7 +110,9 @@ impl Flow {
         if self.over {
             return;
         }
-        if self.queue.len() >= self.config.outstanding_max as usize {
+        if self.queue.len() >= self.config.outstanding_max as usize
+            || self.heads_bytes > self.config.outstanding_max_bytes as usize
+        {
             self.leave(Protocol::Http1, "too many requests without response", out);
             return;
         }
@@ -197,9 +206,12 @@ impl Flow {
         let Some(request) = &mut running.exchange.request else { return };
         running.exchange.keep_alive.request = Some(persists(request.version, &facts));
         let contradiction = framing::contradiction(request.version, &facts);
+        // RFC 9112 §3.2: every request of HTTP/1.1 has one.
+        let hostless = request.version >= (1, 1) && facts.host.is_none();
         let body = framing::of_request(&facts);
         request.framing = body.as_ref().map_or(Framing::None, Body::framing);
         running.note(contradiction);
+        running.note(hostless.then_some("no Host"));
         match body {
             Ok(body) if body.is_complete() => self.request_over(direction, Some(0), time_ns, out),
             Ok(body) => self.sides[direction.index()].state = State::Body(body),
@@ -215,6 +227,9 @@ impl Flow {
             head::fields(bytes.get(rest..)?, true, self.config.fields_max as usize);
         let known = self.requesting()?.exchange.request.is_some();
         self.summary.requests += u64::from(!known);
+        let host = start_line::authority(&line).map(<[u8]>::to_vec).or_else(|| facts.host.clone());
+        let line_bytes = line.method.len() + line.target.len() + host.as_ref().map_or(0, Vec::len);
+        self.charge(self.queue.len() - 1, line_bytes, &fields);
         let running = self.requesting()?;
         running
             .note(line.target.iter().any(u8::is_ascii_whitespace).then_some("whitespace in request target"));
@@ -223,13 +238,24 @@ impl Flow {
             method: line.method.to_vec(),
             target: line.target.to_vec(),
             version: line.version,
-            host: facts.host.clone(),
+            host,
             header_bytes: bytes.len() as u64,
             body_bytes: None,
             framing: Framing::None,
             headers: fields,
         });
         Some(facts)
+    }
+
+    /// Counts the memory for a head of the exchange at `index`. One that was cut short counts again when all of it
+    /// has come.
+    fn charge(&mut self, index: usize, line_bytes: usize, fields: &[Field]) {
+        let text: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = line_bytes + text + size_of_val(fields);
+        if let Some(running) = self.queue.get_mut(index) {
+            running.heads_bytes += bytes;
+            self.heads_bytes += bytes;
+        }
     }
 
     /// A request came to its end; `None` for what is not known of it.
@@ -411,6 +437,7 @@ impl Flow {
         });
         self.pipelines |= self.queue.len() > index + 1;
         self.summary.responses += 1;
+        self.charge(index, line.reason.len(), &fields);
         let running = self.queue.get_mut(index)?;
         running.phase = Phase::Open;
         running.note(defect);
