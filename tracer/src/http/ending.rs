@@ -274,9 +274,8 @@ impl Flow {
             _ => exchange.response_end_ns,
         };
         // An unknown end must not make the silence behind it longer than it was.
-        self.summary.last_end_ns = last_ns
-            .map(|_| last_ns.max(exchange.request_end_ns).max(self.summary.last_end_ns))
-            .unwrap_or_default();
+        self.summary.last_end_ns =
+            last_ns.and_then(|_| last_ns.max(exchange.request_end_ns).max(self.summary.last_end_ns));
         out.push(Output::Exchange(exchange));
         if self.queue.is_empty() && self.queue.capacity() > 4 {
             self.queue = std::collections::VecDeque::new();

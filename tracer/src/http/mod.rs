@@ -42,6 +42,8 @@ mod start_line;
 mod stream;
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod scenarios;

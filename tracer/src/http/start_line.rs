@@ -3,7 +3,7 @@
 
 use memchr::{memchr, memrchr};
 
-/// Longest method believed to be one before its line is complete. The longest registered has 17 bytes.
+/// Longest method believed to be one. The longest registered has 17 bytes.
 const METHOD_MAX_BYTES: usize = 64;
 
 /// The first line of a head, without its line end, and where the rest begins.
@@ -97,7 +97,9 @@ pub(super) fn request_line(line: &[u8]) -> Result<RequestLine<'_>, NotHttp1> {
         return Err(NotHttp1::Http2);
     }
     match self::version(version) {
-        Some(version @ (1, _)) if is_token(method) && !target.is_empty() => {
+        Some(version @ (1, _))
+            if method.len() <= METHOD_MAX_BYTES && is_token(method) && !target.is_empty() =>
+        {
             Ok(RequestLine { method, target, version })
         }
         _ => Err(NotHttp1::Other),

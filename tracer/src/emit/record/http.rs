@@ -33,7 +33,7 @@ pub struct Http<'a> {
     pub timeline: Timeline,
     /// First byte of the request to last byte of the response.
     pub duration_us: Option<Micros>,
-    /// Last byte of the request to first byte of the response.
+    /// Last byte of the request to first byte of the response; null when the response began first.
     pub ttfb_us: Option<Micros>,
     /// Silence before the request: since the previous exchange, or since the handshake.
     pub idle_before_us: Option<Micros>,

@@ -23,14 +23,13 @@ mod timeline;
 mod upgrade;
 mod wire;
 
-pub(super) use wire::{C, S, Wire, shown};
-pub(crate) use wire::{Step, full};
+pub(super) use wire::{C, S, Step, Wire, shown};
 
 use super::Direction;
 
 /// One rule, shown by what passes and what the engine says of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Case {
+pub(super) struct Case {
     /// The rule, and where it stands.
     pub(crate) clause: &'static str,
     pub(crate) steps: &'static [Step],
@@ -66,7 +65,7 @@ impl Case {
 }
 
 /// The tables of all subjects.
-pub(crate) fn cases() -> impl Iterator<Item = &'static Case> {
+pub(super) fn cases() -> impl Iterator<Item = &'static Case> {
     let subjects: [&[Case]; 16] = [
         bodies::CASES,
         bodiless::CASES,
