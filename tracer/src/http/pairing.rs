@@ -129,7 +129,9 @@ impl Flow {
         exchange.exact = !unsure;
         exchange.pipelined = if self.queue.len() == before { pipelined } else { self.is_running() };
         let since = if self.last_seq == 1 { self.established_ns } else { self.summary.last_end_ns };
-        if let (false, Some(first_ns), Some(since)) = (self.is_running(), first_ns, since) {
+        // What is running now may not be all that was running at its first byte.
+        let silent = !exchange.pipelined;
+        if let (true, Some(first_ns), Some(since)) = (silent && !self.is_running(), first_ns, since) {
             let idle_ns = first_ns.saturating_sub(since);
             running.exchange.idle_before_ns = Some(idle_ns);
             if self.last_seq > 1 {

@@ -39,7 +39,7 @@ fn message() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
             _ => ("POST", "200 OK"),
         };
         let interim = if kind == 5 { "HTTP/1.1 100 Continue\r\n\r\n" } else { "" };
-        let mut ask = format!("{method} /NN HTTP/1.1\r\n{fields}{}\r\n", request.0).into_bytes();
+        let mut ask = format!("{method} /NN HTTP/1.1\r\nHost: h\r\n{fields}{}\r\n", request.0).into_bytes();
         ask.extend(request.1);
         // Without framing fields a response would last until close.
         let (framing, content) = if response.0.starts_with('X') {

@@ -6,6 +6,7 @@ mod bodiless;
 mod chunked;
 mod early;
 mod endings;
+mod full_duplex;
 mod interim;
 mod joined;
 mod leniency;
