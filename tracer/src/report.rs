@@ -192,7 +192,7 @@ impl Report<'_> {
                 host: request.host.as_deref().map(Text),
                 header_bytes: Some(request.header_bytes),
                 body_bytes: request.body_bytes,
-                framing: Some(request.framing.as_str()),
+                framing: request.framing.map(http::Framing::as_str),
                 headers: self.headers.select(fields(&request.headers)),
             }),
             response: exchange.response.as_ref().map(|response| record::Response {
@@ -201,7 +201,7 @@ impl Report<'_> {
                 version: response_version.as_deref().map(|text| Text(text.as_bytes())),
                 header_bytes: Some(response.header_bytes),
                 body_bytes: response.body_bytes,
-                framing: Some(response.framing.as_str()),
+                framing: response.framing.map(http::Framing::as_str),
                 headers: self.headers.select(fields(&response.headers)),
             }),
             informational: &exchange.informational,

@@ -121,7 +121,7 @@ fn exchange(input: &mut Input<'_>) -> Exchange {
             host: input.once_in(2).then(|| text(input)),
             header_bytes: input.number(),
             body_bytes: maybe(input),
-            framing: framing(input),
+            framing: input.once_in(2).then(|| framing(input)),
             headers: fields(input),
         }),
         response: input.once_in(2).then(|| Response {
@@ -130,7 +130,7 @@ fn exchange(input: &mut Input<'_>) -> Exchange {
             version: (input.byte() % 10, input.byte() % 10),
             header_bytes: input.number(),
             body_bytes: maybe(input),
-            framing: framing(input),
+            framing: input.once_in(2).then(|| framing(input)),
             headers: fields(input),
         }),
         informational: (0..input.below(4)).map(|_| 100 + u16::from(input.byte() % 100)).collect(),

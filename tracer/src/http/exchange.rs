@@ -92,7 +92,8 @@ pub struct Request {
     pub header_bytes: u64,
     /// Content bytes that passed, without chunked framing; `None` when that is not known.
     pub body_bytes: Option<u64>,
-    pub framing: Framing,
+    /// `None` when its head was cut short, or contradicts itself.
+    pub framing: Option<Framing>,
     /// Fields in the order of the head, up to [`Config::fields_max`](super::Config::fields_max).
     pub headers: Vec<Field>,
 }
@@ -109,7 +110,8 @@ pub struct Response {
     pub header_bytes: u64,
     /// Content bytes that passed, without chunked framing; `None` when that is not known.
     pub body_bytes: Option<u64>,
-    pub framing: Framing,
+    /// `None` when its head was cut short, or contradicts itself.
+    pub framing: Option<Framing>,
     /// Fields in the order of the head, up to [`Config::fields_max`](super::Config::fields_max).
     pub headers: Vec<Field>,
 }

@@ -1,7 +1,7 @@
 //! Messages become exchanges: which response answers which request (RFC 9112 §9.3.2), and what becomes of
 //! those that are never answered.
 
-use super::exchange::{Exchange, Field, Framing, Outcome, Request, Response};
+use super::exchange::{Exchange, Field, Outcome, Request, Response};
 use super::flow::{Flow, Protocol};
 use super::framing::{self, Body};
 use super::head::{self, Facts, Head};
@@ -211,7 +211,7 @@ impl Flow {
         // RFC 9112 §3.2: every request of HTTP/1.1 has one.
         let hostless = request.version >= (1, 1) && facts.host.is_none();
         let body = framing::of_request(&facts);
-        request.framing = body.as_ref().map_or(Framing::None, Body::framing);
+        request.framing = body.as_ref().ok().map(Body::framing);
         running.note(contradiction);
         running.note(hostless.then_some("no Host"));
         match body {
@@ -243,7 +243,7 @@ impl Flow {
             host,
             header_bytes: bytes.len() as u64,
             body_bytes: None,
-            framing: Framing::None,
+            framing: None,
             headers: fields,
         });
         Some(facts)
@@ -354,7 +354,7 @@ impl Flow {
         let connect = running.method() == Some(b"CONNECT");
         let body = framing::of_response(running.method(), status, &facts);
         if let Some(response) = &mut running.exchange.response {
-            response.framing = body.as_ref().map_or(Framing::None, Body::framing);
+            response.framing = body.as_ref().ok().map(Body::framing);
         }
         if status == 101 || connect && (200..300).contains(&status) {
             self.leave_http(index, status, facts, time_ns, out);
@@ -451,7 +451,7 @@ impl Flow {
             version: line.version,
             header_bytes: bytes.len() as u64,
             body_bytes: None,
-            framing: Framing::None,
+            framing: None,
             headers: fields,
         });
         Some((index, facts))

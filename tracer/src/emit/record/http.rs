@@ -69,7 +69,7 @@ pub struct Request<'a> {
     pub header_bytes: Option<u64>,
     /// Content, without chunk framing.
     pub body_bytes: Option<u64>,
-    /// `none`, `content-length`, `chunked` or `until-close`.
+    /// `none`, `content-length`, `chunked` or `until-close`; null when the head was cut short, or contradicts itself.
     pub framing: Option<&'static str>,
     /// The fields that were chosen.
     pub headers: Headers<'a>,
@@ -88,7 +88,7 @@ pub struct Response<'a> {
     pub header_bytes: Option<u64>,
     /// Content, without chunk framing.
     pub body_bytes: Option<u64>,
-    /// `none`, `content-length`, `chunked` or `until-close`.
+    /// `none`, `content-length`, `chunked` or `until-close`; null when the head was cut short, or contradicts itself.
     pub framing: Option<&'static str>,
     /// The fields that were chosen.
     pub headers: Headers<'a>,

@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
             ServerFin,
             Reset,
         ],
-        &["1 GET /a none:? > 431 content-length:0 complete"],
+        &["1 GET /a ?:? > 431 content-length:0 complete"],
     ),
     case(
         "RFC 9110 §15.5.9: 408 without any request",

@@ -57,8 +57,8 @@ fn heads_beyond_the_cap() {
         assert_eq!(
             wire.shown(),
             [
-                "1 GET /a none:? > 431 content-length:0 malformed (head too large)",
-                "2 GET /a none:0 > 200 none:? malformed reused (head too large)",
+                "1 GET /a ?:? > 431 content-length:0 malformed (head too large)",
+                "2 GET /a none:0 > 200 ?:? malformed reused (head too large)",
                 "3 GET /a none:0 > 200 content-length:2 complete reused",
             ],
             "in pieces of {piece}"

@@ -69,12 +69,12 @@ pub(super) const CASES: &[Case] = &[
     case(
         "the second half of a response's head was not captured",
         &[Client(GET), Server(b"HTTP/1.1 200 OK\r\nServer: x"), ServerSeen(90), Client(GET), Server(OK2)],
-        &["1 GET /a none:0 > 200 none:? complete inexact", SECOND],
+        &["1 GET /a none:0 > 200 ?:? complete inexact", SECOND],
     ),
     case(
         "the second half of a request's head was not captured",
         &[Client(b"GET /a HTTP/1.1\r\nA: "), ClientSeen(90), Server(OK2), Client(GET), Server(OK2)],
-        &["1 GET /a none:? > 200 content-length:2 complete inexact", SECOND],
+        &["1 GET /a ?:? > 200 content-length:2 complete inexact", SECOND],
     ),
     case(
         "the beginning of a request's head is missing",

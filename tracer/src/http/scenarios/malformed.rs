@@ -15,37 +15,37 @@ pub(super) const CASES: &[Case] = &[
             Client(GET),
             Server(OK2),
         ],
-        &["1 POST / none:? > 400 content-length:0 malformed (contradictory Content-Length)", SECOND],
+        &["1 POST / ?:? > 400 content-length:0 malformed (contradictory Content-Length)", SECOND],
     ),
     case(
         "§6.3: contradictory lengths in one list",
         &[Client(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1, 2\r\n\r\n"), Server(BAD)],
-        &["1 POST / none:? > 400 content-length:0 malformed (contradictory Content-Length)"],
+        &["1 POST / ?:? > 400 content-length:0 malformed (contradictory Content-Length)"],
     ),
     case(
         "§6.3: a length that is no number",
         &[Client(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n"), Server(BAD)],
-        &["1 POST / none:? > 400 content-length:0 malformed (invalid Content-Length)"],
+        &["1 POST / ?:? > 400 content-length:0 malformed (invalid Content-Length)"],
     ),
     case(
         "§6.3: a negative length",
         &[Client(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n"), Server(BAD)],
-        &["1 POST / none:? > 400 content-length:0 malformed (invalid Content-Length)"],
+        &["1 POST / ?:? > 400 content-length:0 malformed (invalid Content-Length)"],
     ),
     case(
         "§6.3: a length with a sign",
         &[Client(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\n"), Server(BAD)],
-        &["1 POST / none:? > 400 content-length:0 malformed (invalid Content-Length)"],
+        &["1 POST / ?:? > 400 content-length:0 malformed (invalid Content-Length)"],
     ),
     case(
         "§6.3: a length beyond 64 bits",
         &[Client(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 18446744073709551616\r\n\r\n"), Server(BAD)],
-        &["1 POST / none:? > 400 content-length:0 malformed (invalid Content-Length)"],
+        &["1 POST / ?:? > 400 content-length:0 malformed (invalid Content-Length)"],
     ),
     case(
         "§6.3: contradictory lengths of a response",
         &[Client(GET), Server(b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\na"), Client(GET), Server(OK2)],
-        &["1 GET /a none:0 > 200 none:? malformed (contradictory Content-Length)", SECOND],
+        &["1 GET /a none:0 > 200 ?:? malformed (contradictory Content-Length)", SECOND],
     ),
     case(
         "§6.3: a request whose last coding is not chunked",
@@ -55,10 +55,7 @@ pub(super) const CASES: &[Case] = &[
             Client(GET),
             Server(OK2),
         ],
-        &[
-            "1 POST / none:? > 400 content-length:0 malformed (chunked is not the last transfer coding)",
-            SECOND,
-        ],
+        &["1 POST / ?:? > 400 content-length:0 malformed (chunked is not the last transfer coding)", SECOND],
     ),
     case(
         "§6.1: a coding behind chunked",
@@ -66,7 +63,7 @@ pub(super) const CASES: &[Case] = &[
             Client(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
             Server(BAD),
         ],
-        &["1 POST / none:? > 400 content-length:0 malformed (coding after chunked)"],
+        &["1 POST / ?:? > 400 content-length:0 malformed (coding after chunked)"],
     ),
     case(
         "§6.1: chunked twice",
@@ -74,17 +71,17 @@ pub(super) const CASES: &[Case] = &[
             Client(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
             Server(BAD),
         ],
-        &["1 POST / none:? > 400 content-length:0 malformed (coding after chunked)"],
+        &["1 POST / ?:? > 400 content-length:0 malformed (coding after chunked)"],
     ),
     case(
         "§6.1: a coding that is none of chunked's names",
         &[Client(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"), Server(BAD)],
-        &["1 POST / none:? > 400 content-length:0 malformed (chunked is not the last transfer coding)"],
+        &["1 POST / ?:? > 400 content-length:0 malformed (chunked is not the last transfer coding)"],
     ),
     case(
         "§6.1: Transfer-Encoding without a value",
         &[Client(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:\r\n\r\n"), Server(BAD)],
-        &["1 POST / none:? > 400 content-length:0 malformed (empty Transfer-Encoding)"],
+        &["1 POST / ?:? > 400 content-length:0 malformed (empty Transfer-Encoding)"],
     ),
     case(
         "§3.2: a request of HTTP/1.1 without Host",

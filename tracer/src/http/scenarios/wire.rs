@@ -121,12 +121,13 @@ impl Wire {
 /// An exchange on one line, times aside: `seq method target framing:content > informational status
 /// framing:content outcome flags`.
 pub(crate) fn shown(exchange: &Exchange) -> String {
+    let framing = |framing: Option<Framing>| framing.map_or("?", Framing::as_str);
     let size = |bytes: Option<u64>| bytes.map_or("?".to_owned(), |bytes| bytes.to_string());
     let mut text = format!("{}", exchange.seq);
     match &exchange.request {
         Some(r) => {
             let (method, target) = (r.method.escape_ascii(), r.target.escape_ascii());
-            text += &format!(" {method} {target} {}:{}", r.framing.as_str(), size(r.body_bytes));
+            text += &format!(" {method} {target} {}:{}", framing(r.framing), size(r.body_bytes));
         }
         None => text += " -",
     }
@@ -135,7 +136,7 @@ pub(crate) fn shown(exchange: &Exchange) -> String {
         text += &format!(" {status}");
     }
     match &exchange.response {
-        Some(r) => text += &format!(" {} {}:{}", r.status, r.framing.as_str(), size(r.body_bytes)),
+        Some(r) => text += &format!(" {} {}:{}", r.status, framing(r.framing), size(r.body_bytes)),
         None => text += " -",
     }
     text += &format!(" {}", exchange.outcome.as_str());
