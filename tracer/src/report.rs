@@ -219,7 +219,8 @@ impl Report<'_> {
                 .and_then(|(asked, answered)| answered.checked_sub(asked))
                 .map(Micros),
             idle_before_us: exchange.idle_before_ns.map(Micros),
-            reused: Some(exchange.reused || conn.flags & conn_flag::PREEXISTING != 0 && exchange.seq > 1),
+            // What an older connection carried before is not known.
+            reused: (exchange.reused || conn.flags & conn_flag::PREEXISTING == 0).then_some(exchange.reused),
             pipelined: exchange.pipelined,
             keep_alive: record::KeepAlive {
                 request: exchange.keep_alive.request,

@@ -160,6 +160,18 @@ fn retransmissions_are_counted_while_an_exchange_runs() {
     assert_eq!(counted, [2, u32::MAX, u32::MAX]);
 }
 
+/// Where framing was lost the next turn is waited for. A copy of old bytes is none, alone or before new ones.
+#[test]
+fn retransmissions_while_framing_is_lost() {
+    const BROKEN: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+    let mut wire = case("", &[Client(GET), Server(BROKEN), Client(GET)], &[]).play(Some(C));
+    wire.at(S, 0, BROKEN.len() as u32, BROKEN, false);
+    let both = [&BROKEN[BROKEN.len() - 4..], OK2].concat();
+    wire.at(S, BROKEN.len() as u64 - 4, both.len() as u32, &both, false);
+    let malformed = "1 GET /a none:0 > 200 chunked:? malformed (chunk size missing)";
+    assert_eq!(wire.shown(), [malformed, SECOND]);
+}
+
 #[test]
 fn what_comes_behind_the_end_is_ignored() {
     let mut wire = case("", &[Client(GET), Server(OK2), Close], &[]).play(None);

@@ -113,6 +113,19 @@ pub(super) const CASES: &[Case] = &[
         &["1 CONNECT h:443 none:0 > 403 content-length:2 complete", SECOND],
     ),
     case(
+        "RFC 9110 §9.3.6: CONNECT behind a request, answered in its turn",
+        &[
+            Client(GET),
+            Client(CONNECT),
+            Client(b"\x16\x03\x01"),
+            Server(OK2),
+            Server(b"HTTP/1.1 200 OK\r\n\r\n\x16"),
+            Client(b"\x17"),
+        ],
+        &[super::GET_OK, "2 CONNECT h:443 none:0 > 200 none:0 tunnel reused pipelined"],
+    )
+    .protocol("Tunnel"),
+    case(
         "RFC 9110 §9.3.6: CONNECT is never answered",
         &[Client(CONNECT), Client(b"early"), ServerFin, Close],
         &["1 CONNECT h:443 none:0 > - no_response"],
