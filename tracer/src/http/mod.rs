@@ -37,6 +37,8 @@ mod head;
 mod pairing;
 mod parse;
 mod persistence;
+mod request;
+mod response;
 mod side;
 mod start_line;
 mod stream;
