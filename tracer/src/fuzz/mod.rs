@@ -79,15 +79,15 @@ macro_rules! targets {
 
 targets! {
     /// One direction put back in order.
-    stream: 3000, crate::http::fuzz::stream;
+    stream: 1500, crate::http::fuzz::stream;
     /// The framing of whole connections, up to the lines written.
-    flow: 1500, crate::http::fuzz::flow;
+    flow: 700, crate::http::fuzz::flow;
     /// Start lines and fields.
-    head: 3000, crate::http::fuzz::head;
+    head: 1500, crate::http::fuzz::head;
     /// The chunked coding.
     chunked: 3000, crate::http::fuzz::chunked;
     /// Records of the ring.
     decode: 3000, decode::decode;
     /// Any exchange as a line.
-    emit: 300, emit::emit;
+    emit: 150, emit::emit;
 }
