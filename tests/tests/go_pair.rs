@@ -173,6 +173,12 @@ fn check_closed(conn: &Record) -> Result<()> {
     ensure!(conn.text("/closed") > conn.text("/established"), "closed: {conn:?}");
     ensure!(conn.number("/duration_us").is_some_and(|us| us > 0.0), "duration: {conn:?}");
     ensure!(!conn.is_true("/open"), "closed and yet open: {conn:?}");
+    // No idle time-out: it was closed as soon as it came back to the pool.
+    let idle = conn.number("/http/idle_at_close_us").with_context(|| format!("idle at close: {conn:?}"))?;
+    ensure!(
+        conn.number("/close/at_us").is_some_and(|at| 0.0 <= idle && idle < at),
+        "idle at close: {conn:?}"
+    );
     let states: Vec<&str> = state_names(conn).collect();
     let (first, closing) = if at_client {
         ("SYN_SENT", ["FIN_WAIT1", "TIME_WAIT"])
@@ -186,6 +192,7 @@ fn check_closed(conn: &Record) -> Result<()> {
 
 fn check_open(conn: &Record) -> Result<()> {
     ensure!(conn.is_true("/open") && conn.is_null("/closed"), "still open: {conn:?}");
+    ensure!(conn.is_null("/http/idle_at_close_us"), "silence of an open one goes on: {conn:?}");
     ensure!(conn.is_null("/close/by") && conn.is_null("/close/how"), "close of an open one: {conn:?}");
     ensure!(state_names(conn).last() == Some("ESTABLISHED"), "states: {conn:?}");
     Ok(())

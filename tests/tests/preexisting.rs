@@ -58,7 +58,10 @@ fn older_connections_and_their_later_requests() -> Result<()> {
     let https: Vec<Record> = run.records.https(&conns).collect();
     for target in requests {
         let shown = |http: &&Record| {
-            http.text("/request/target") == target && http.count("/response/status") == Some(200)
+            let reused = http.at("/reused").as_bool();
+            http.text("/request/target") == target
+                && http.count("/response/status") == Some(200)
+                && reused == (target == "/hello?third").then_some(true)
         };
         ensure!(https.iter().filter(shown).count() == 2, "{target} at both ends:{}", show(&https));
     }

@@ -7,6 +7,8 @@ pub mod check;
 pub mod cli;
 pub mod emit;
 pub mod filter;
+#[cfg(test)]
+mod fuzz;
 pub mod http;
 pub mod kernel;
 pub mod read;

@@ -177,7 +177,13 @@ impl Report<'_> {
                 sent: seen(conn.zero_windows_sent),
                 received: seen(conn.zero_windows_received),
             },
-            http: http.as_ref().map(http_summary),
+            http: http.as_ref().map(|summary| {
+                let ended_ns = close
+                    .as_ref()
+                    .and_then(|close| close.at_ns)
+                    .map(|at_ns| conn.opened_ns.saturating_add(at_ns));
+                http_summary(summary, ended_ns)
+            }),
             time_wait: *time_wait,
             complete: conn.lost == 0 && conn.flags & conn_flag::STATES_CUT == 0,
             lost: Some(conn.lost.into()),
@@ -205,7 +211,7 @@ impl Report<'_> {
                 host: request.host.as_deref().map(Text),
                 header_bytes: Some(request.header_bytes),
                 body_bytes: request.body_bytes,
-                framing: Some(request.framing.as_str()),
+                framing: request.framing.map(http::Framing::as_str),
                 headers: self.headers.select(fields(&request.headers)),
             }),
             response: exchange.response.as_ref().map(|response| record::Response {
@@ -214,7 +220,7 @@ impl Report<'_> {
                 version: response_version.as_deref().map(|text| Text(text.as_bytes())),
                 header_bytes: Some(response.header_bytes),
                 body_bytes: response.body_bytes,
-                framing: Some(response.framing.as_str()),
+                framing: response.framing.map(http::Framing::as_str),
                 headers: self.headers.select(fields(&response.headers)),
             }),
             informational: &exchange.informational,
@@ -225,9 +231,15 @@ impl Report<'_> {
                 response_end_us: since(started, exchange.response_end_ns),
             },
             duration_us: since(started, exchange.response_end_ns),
-            ttfb_us: since(exchange.request_end_ns, exchange.response_start_ns),
+            // An answer that began before the request was over waited for nothing.
+            ttfb_us: exchange
+                .request_end_ns
+                .zip(exchange.response_start_ns)
+                .and_then(|(asked, answered)| answered.checked_sub(asked))
+                .map(Micros),
             idle_before_us: exchange.idle_before_ns.map(Micros),
-            reused: Some(exchange.reused || conn.flags & conn_flag::PREEXISTING != 0 && exchange.seq > 1),
+            // What an older connection carried before is not known.
+            reused: (exchange.reused || conn.flags & conn_flag::PREEXISTING == 0).then_some(exchange.reused),
             pipelined: exchange.pipelined,
             keep_alive: record::KeepAlive {
                 request: exchange.keep_alive.request,
@@ -318,11 +330,15 @@ fn version((major, minor): (u8, u8)) -> String {
     format!("{major}.{minor}")
 }
 
-fn http_summary(summary: &http::Summary) -> record::HttpSummary {
+/// `ended_ns`: when the first FIN or RST ended the connection.
+fn http_summary(summary: &http::Summary, ended_ns: Option<u64>) -> record::HttpSummary {
+    let idle_at_close_ns =
+        ended_ns.zip(summary.last_end_ns).and_then(|(ended, last)| ended.checked_sub(last));
     record::HttpSummary {
         requests: summary.requests,
         responses: summary.responses,
         idle_max_us: summary.idle_max_ns.map(Micros),
+        idle_at_close_us: idle_at_close_ns.map(Micros),
         reuse: summary.reused > 0,
     }
 }

@@ -1,3 +1,5 @@
+mod bench;
+mod fuzz;
 mod run;
 mod test;
 
@@ -31,6 +33,22 @@ enum Command {
         #[arg(last = true)]
         filter: Option<String>,
     },
+    /// Feed parsers and engine with inputs that nobody thought of
+    Fuzz {
+        /// What to fuzz; everything, one after the other, when left out
+        target: Option<fuzz::Target>,
+        /// How long each
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// Measure (docs/benchmarks.md)
+    Bench {
+        /// Which benchmark; all when left out
+        which: Option<bench::Bench>,
+        /// What to pass on to criterion, such as a filter
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -51,5 +69,7 @@ fn carry_out(command: Command) -> Result<()> {
         Command::BuildEbpf { check } => object::build_or_check(&root, check),
         Command::Run { args } => run::run(&root, &args),
         Command::Test { filter } => test::test(&root, filter.as_deref()),
+        Command::Fuzz { target, seconds } => fuzz::fuzz(&root, target, seconds),
+        Command::Bench { which, args } => bench::bench(&root, which, &args),
     }
 }

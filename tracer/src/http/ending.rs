@@ -52,7 +52,9 @@ impl Flow {
     }
 
     pub(super) fn head_too_large(&mut self, direction: Direction, head: &PartialHead, out: &mut Vec<Output>) {
-        if self.client == Some(direction) {
+        if !head.line_valid {
+            self.line_too_long(direction, head, out);
+        } else if self.client == Some(direction) {
             self.note_partial_request(direction, head, out);
         } else {
             self.note_partial_response(direction, head, out);
@@ -62,9 +64,21 @@ impl Flow {
         }
     }
 
+    /// A request line goes beyond the cap: its place is taken, for the answer, which will be 414 (RFC 9112 §3).
+    fn line_too_long(&mut self, direction: Direction, head: &PartialHead, out: &mut Vec<Output>) {
+        self.client = Some(direction);
+        self.protocol = Protocol::Http1;
+        if !head.begun {
+            self.begin_request(direction, head.first_ns, head.pipelined, out);
+        }
+        self.summary.requests += u64::from(!self.over);
+        self.inexact(direction);
+    }
+
     /// Takes down what came of a request head, provided that it is one.
     fn note_partial_request(&mut self, direction: Direction, head: &PartialHead, out: &mut Vec<Output>) {
-        if !head.begun && self.protocol == Protocol::Http1 && !self.sides[direction.index()].tentative {
+        let request = self.can_start(direction, &head.bytes) && !self.sides[direction.index()].tentative;
+        if !head.begun && self.protocol == Protocol::Http1 && request {
             self.begin_request(direction, head.first_ns, head.pipelined, out);
         }
         if head.line_valid {
@@ -197,6 +211,7 @@ impl Flow {
 
     /// The connection ends.
     pub(super) fn end(&mut self, cut: Cut, out: &mut Vec<Output>) {
+        self.name_by_what_there_is();
         if let Some(client) = self.client {
             for direction in [client, client.other()] {
                 self.give_up(direction, out);
@@ -227,6 +242,18 @@ impl Flow {
         self.never(Direction::BToA, out);
     }
 
+    /// First bytes that were too few to name a protocol are all there will be.
+    fn name_by_what_there_is(&mut self) {
+        for direction in [Direction::AToB, Direction::BToA] {
+            if self.protocol == Protocol::Unknown
+                && let State::Head(head) = &self.sides[direction.index()].state
+                && !self.can_start(direction, &head.bytes)
+            {
+                self.protocol = Protocol::Other;
+            }
+        }
+    }
+
     fn stop(&mut self) {
         self.over = true;
         for side in &mut self.sides {
@@ -237,11 +264,18 @@ impl Flow {
 
     /// Takes an exchange out of the queue and hands it out.
     pub(super) fn emit(&mut self, index: usize, outcome: Outcome, out: &mut Vec<Output>) {
-        let Some(Running { mut exchange, malformed, .. }) = self.queue.remove(index) else { return };
+        let Some(running) = self.queue.remove(index) else { return };
+        let Running { mut exchange, malformed, heads_bytes, .. } = running;
+        self.heads_bytes -= heads_bytes;
         exchange.outcome = if malformed { Outcome::Malformed } else { outcome };
         exchange.exact &= self.pairing_exact;
-        let end_ns = exchange.response_end_ns.max(exchange.request_end_ns);
-        self.summary.last_end_ns = self.summary.last_end_ns.max(end_ns);
+        let last_ns = match exchange.outcome {
+            Outcome::NoResponse => exchange.request_end_ns,
+            _ => exchange.response_end_ns,
+        };
+        // An unknown end must not make the silence behind it longer than it was.
+        self.summary.last_end_ns =
+            last_ns.and_then(|_| last_ns.max(exchange.request_end_ns).max(self.summary.last_end_ns));
         out.push(Output::Exchange(exchange));
         if self.queue.is_empty() && self.queue.capacity() > 4 {
             self.queue = std::collections::VecDeque::new();

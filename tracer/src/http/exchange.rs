@@ -86,13 +86,14 @@ pub struct Request {
     pub target: Vec<u8>,
     /// Major and minor version.
     pub version: (u8, u8),
-    /// Value of the Host field.
+    /// Authority of the target where it gives one (RFC 9112 §3.3), else the value of the Host field.
     pub host: Option<Vec<u8>>,
     /// Size of the head in bytes, from its first byte to the end of its empty line (or to where it was cut).
     pub header_bytes: u64,
     /// Content bytes that passed, without chunked framing; `None` when that is not known.
     pub body_bytes: Option<u64>,
-    pub framing: Framing,
+    /// `None` when its head was cut short, or contradicts itself.
+    pub framing: Option<Framing>,
     /// Fields in the order of the head, up to [`Config::fields_max`](super::Config::fields_max).
     pub headers: Vec<Field>,
 }
@@ -109,7 +110,8 @@ pub struct Response {
     pub header_bytes: u64,
     /// Content bytes that passed, without chunked framing; `None` when that is not known.
     pub body_bytes: Option<u64>,
-    pub framing: Framing,
+    /// `None` when its head was cut short, or contradicts itself.
+    pub framing: Option<Framing>,
     /// Fields in the order of the head, up to [`Config::fields_max`](super::Config::fields_max).
     pub headers: Vec<Field>,
 }

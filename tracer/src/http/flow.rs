@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::pairing::{Cut, Running};
+use super::pairing::{Cut, RUNNING_BYTES, Running};
 use super::side::{Side, State};
 use super::stream::Run;
 use super::{Config, Direction, Output, Segment};
@@ -38,7 +38,8 @@ pub struct Summary {
     pub reused: u64,
     /// Longest silence between two exchanges, in nanoseconds.
     pub idle_max_ns: Option<u64>,
-    /// When the last exchange ended, in nanoseconds of the caller's clock; what follows is idle time too.
+    /// When the last exchange ended, in nanoseconds of the caller's clock; what follows is idle time too. `None`
+    /// when that is not known.
     pub last_end_ns: Option<u64>,
 }
 
@@ -51,6 +52,8 @@ pub struct Flow {
     pub(super) client: Option<Direction>,
     /// Exchanges that run, oldest first. Only the last can have an incomplete request.
     pub(super) queue: VecDeque<Running>,
+    /// Memory for the heads of those.
+    pub(super) heads_bytes: usize,
     pub(super) protocol: Protocol,
     pub(super) summary: Summary,
     pub(super) last_seq: u64,
@@ -74,6 +77,7 @@ impl Flow {
             sides: [Side::new(from_start), Side::new(from_start)],
             client,
             queue: VecDeque::new(),
+            heads_bytes: 0,
             protocol: Protocol::Unknown,
             summary: Summary::default(),
             last_seq: 0,
@@ -105,6 +109,12 @@ impl Flow {
         self.protocol.clone()
     }
 
+    /// Memory held for bytes and heads, at most [`Config::held_max_bytes`].
+    pub fn held_bytes(&self) -> usize {
+        let early: usize = self.sides.iter().map(Side::held_bytes).sum();
+        early + self.queue.len() * RUNNING_BYTES + self.heads_bytes
+    }
+
     /// A segment of one direction passed.
     pub fn segment(&mut self, direction: Direction, segment: &Segment, out: &mut Vec<Output>) {
         if self.over {
@@ -117,8 +127,12 @@ impl Flow {
             side.stream.fin.get_or_insert((end, segment.time_ns));
         }
         if segment.offset < end {
-            if side.is_lost() {
-                self.resync(direction, segment.offset, data_start, data, out);
+            // A copy of what has passed shows no turn.
+            let first = segment.offset.max(side.stream.next);
+            if side.is_lost() && first < end {
+                let known = usize::try_from(first.saturating_sub(data_start)).unwrap_or(usize::MAX);
+                let new = data.get(known..).unwrap_or_default();
+                self.resync(direction, first, data_start.max(first), new, out);
             }
             let stream = &mut self.sides[direction.index()].stream;
             stream.see(end, segment.time_ns);

@@ -100,8 +100,9 @@ pub(super) fn fields(bytes: &[u8], strict: bool, fields_max: usize) -> Head {
         at = line_start + found + 1;
         if matches!(line.first(), Some(b' ' | b'\t')) {
             match &mut current {
-                // obs-fold (§5.2): replaced by one space.
+                // obs-fold (§5.2): no sender may, every recipient replaces it by a space.
                 Some((_, value)) => {
+                    note(&mut head.defect, "obsolete line folding");
                     let more = trim(line);
                     let value = value.to_mut();
                     value.push(b' ');
@@ -293,7 +294,8 @@ mod tests {
             .map(|(name, value)| (str::from_utf8(name).unwrap(), str::from_utf8(value).unwrap()))
             .collect();
         assert_eq!(shown, [("Host", "a"), ("X", "b c"), ("X", ""), ("Fold", "1 2 3")]);
-        assert_eq!((head.facts.host.as_deref(), head.defect), (Some(&b"a"[..]), None));
+        let defect = Some("obsolete line folding");
+        assert_eq!((head.facts.host.as_deref(), head.defect), (Some(&b"a"[..]), defect));
     }
 
     #[test]

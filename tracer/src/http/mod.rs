@@ -12,7 +12,8 @@
 //! - **No panic**, whatever the bytes, offsets and times are.
 //! - **Bounded**: a flow holds at most one head ([`Config::head_max_bytes`]) and
 //!   [`Config::reorder_max_bytes`] of early bytes for each direction, and [`Config::outstanding_max`]
-//!   exchanges. An idle flow holds no buffers.
+//!   exchanges with [`Config::outstanding_max_bytes`] of heads ([`Config::held_max_bytes`] is the sum). An idle
+//!   flow holds no buffers.
 //! - **No guesses**: what was not seen is `None`; what had to be inferred has [`Exchange::exact`] false.
 //!
 //! # Captured, seen, missing
@@ -36,10 +37,14 @@ mod head;
 mod pairing;
 mod parse;
 mod persistence;
+mod request;
+mod response;
 mod side;
 mod start_line;
 mod stream;
 
+#[cfg(test)]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -59,6 +64,8 @@ pub struct Config {
     pub reorder_max_bytes: u32,
     /// Most requests waiting for their responses. A flow with more is followed no further.
     pub outstanding_max: u32,
+    /// Most memory for the heads of those, in bytes. A flow with more is followed no further.
+    pub outstanding_max_bytes: u32,
 }
 
 impl Default for Config {
@@ -68,7 +75,27 @@ impl Default for Config {
             fields_max: 128,
             reorder_max_bytes: 256 << 10,
             outstanding_max: 1024,
+            outstanding_max_bytes: 1 << 20,
         }
+    }
+}
+
+impl Config {
+    /// The most that one flow holds on the heap, in bytes.
+    pub fn held_max_bytes(&self) -> usize {
+        let [head, fields, reorder, outstanding, heads] = [
+            self.head_max_bytes,
+            self.fields_max,
+            self.reorder_max_bytes,
+            self.outstanding_max,
+            self.outstanding_max_bytes,
+        ]
+        .map(|cap| cap as usize);
+        // A buffer that grows has room for twice its bytes.
+        let early = 2 * head + reorder;
+        // The host may be there twice. A head that goes beyond the cap is the last one; its answer may follow.
+        let kept = 2 * (head + fields * size_of::<Field>());
+        2 * early + (outstanding + 1) * pairing::RUNNING_BYTES + heads + 4 * kept
     }
 }
 

@@ -126,6 +126,8 @@ impl Flow {
             match judged {
                 Ok(Some(kind)) => self.line_valid(direction, kind, &mut head, out),
                 Ok(None) => {}
+                // A first byte or two of another protocol: more of them tell which.
+                Err(NotHttp1::Other) if self.is_unnamed(direction) && resembles(&head.bytes).is_none() => {}
                 Err(why) => {
                     self.not_http1(direction, why, &head.bytes, out);
                     return data.len() as u64;
@@ -139,7 +141,10 @@ impl Flow {
             self.sides[index].state = State::Head(head);
             return data.len() as u64;
         }
-        if head.line_valid {
+        let of_request = self.client.is_none_or(|client| client == direction)
+            && !self.sides[index].tentative
+            && start_line::begins_request(&head.bytes);
+        if head.line_valid || of_request {
             self.head_too_large(direction, &head, out);
         } else {
             self.not_http1(direction, NotHttp1::Other, &head.bytes, out);
@@ -236,17 +241,21 @@ impl Flow {
             self.sides[direction.index()].state = State::Lost { open: false, turn: false };
             self.strike(bytes, out);
         } else {
-            let protocol =
-                if self.protocol == Protocol::Unknown { resembles(bytes) } else { Protocol::Other };
-            self.leave(protocol, "not an HTTP/1.x message", out);
+            let name = if self.protocol == Protocol::Unknown { resembles(bytes) } else { None };
+            self.leave(name.unwrap_or(Protocol::Other), "not an HTTP/1.x message", out);
         }
+    }
+
+    /// Nothing has shown yet what the connection carries, and these are a direction's first bytes.
+    fn is_unnamed(&self, direction: Direction) -> bool {
+        self.protocol == Protocol::Unknown && !self.sides[direction.index()].tentative
     }
 
     /// A direction joined midway did not start a message where it could have.
     pub(super) fn strike(&mut self, bytes: &[u8], out: &mut Vec<Output>) {
         self.strikes = self.strikes.saturating_add(1);
         if self.protocol == Protocol::Unknown && self.strikes >= STRIKES_MAX {
-            self.leave(resembles(bytes), "not an HTTP/1.x message", out);
+            self.leave(resembles(bytes).unwrap_or(Protocol::Other), "not an HTTP/1.x message", out);
         }
     }
 
@@ -280,10 +289,21 @@ impl Flow {
     }
 }
 
-/// The protocol whose first bytes these may be.
-fn resembles(bytes: &[u8]) -> Protocol {
+/// The protocol whose first bytes these are; `None` when they are too few to tell.
+fn resembles(bytes: &[u8]) -> Option<Protocol> {
     match bytes {
-        [0x14..=0x17, 0x03, ..] => Protocol::Tls,
-        _ => Protocol::Other,
+        // A record's type and major version (RFC 8446 §5.1).
+        [0x14..=0x17] => None,
+        [0x14..=0x17, 0x03, ..] => Some(Protocol::Tls),
+        _ if !may_be_settings(bytes) => Some(Protocol::Other),
+        _ => (bytes.len() >= SETTINGS.len()).then_some(Protocol::Http2),
     }
+}
+
+/// The server's connection preface of HTTP/2: a SETTINGS frame of up to 64 KiB on stream 0, without flags
+/// (RFC 9113 §3.4, §4.1).
+const SETTINGS: [Option<u8>; 9] = [Some(0), None, None, Some(4), Some(0), Some(0), Some(0), Some(0), Some(0)];
+
+fn may_be_settings(bytes: &[u8]) -> bool {
+    bytes.iter().zip(SETTINGS).all(|(byte, wanted)| wanted.is_none_or(|wanted| wanted == *byte))
 }

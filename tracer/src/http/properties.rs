@@ -39,7 +39,7 @@ fn message() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
             _ => ("POST", "200 OK"),
         };
         let interim = if kind == 5 { "HTTP/1.1 100 Continue\r\n\r\n" } else { "" };
-        let mut ask = format!("{method} /NN HTTP/1.1\r\n{fields}{}\r\n", request.0).into_bytes();
+        let mut ask = format!("{method} /NN HTTP/1.1\r\nHost: h\r\n{fields}{}\r\n", request.0).into_bytes();
         ask.extend(request.1);
         // Without framing fields a response would last until close.
         let (framing, content) = if response.0.starts_with('X') {
@@ -222,7 +222,7 @@ proptest! {
     ) {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {content}\r\n\r\n");
         let mut wire = Wire::new(Some(C), true);
-        wire.send(C, b"GET / HTTP/1.1\r\n\r\n");
+        wire.send(C, b"GET / HTTP/1.0\r\n\r\n");
         let mut first = head.clone().into_bytes();
         first.resize(head.len() + content as usize, b'x');
         let copied = (head.len() + more as usize).min(first.len());
@@ -311,9 +311,9 @@ proptest! {
         calls in vec((any::<u64>(), call()), 0..60),
         client in prop_oneof![Just(None), Just(Some(C)), Just(Some(S))],
         from_start in any::<bool>(),
-        (head_max_bytes, reorder_max_bytes) in (0..300u32, 0..3000u32),
+        (head_max_bytes, reorder_max_bytes, outstanding_max_bytes) in (0..300u32, 0..3000u32, 0..1000u32),
     ) {
-        let config = Config { head_max_bytes, fields_max: 4, reorder_max_bytes, outstanding_max: 5 };
+        let config = Config { head_max_bytes, fields_max: 4, reorder_max_bytes, outstanding_max: 5, outstanding_max_bytes };
         let mut flow = Flow::new(&config, client, from_start);
         let mut out = Vec::new();
         let mut at = [0u64; 2];
@@ -338,6 +338,7 @@ proptest! {
                 prop_assert!(!side.busy);
             }
             prop_assert!(flow.queue.len() <= 6);
+            prop_assert!(flow.held_bytes() <= config.held_max_bytes());
             prop_assert!(!flow.over || flow.queue.is_empty());
         }
         flow.close(0, &mut out);

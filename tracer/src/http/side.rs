@@ -84,6 +84,12 @@ impl Side {
         !self.stream.is_empty() && !matches!(self.state, State::Hold | State::Closed)
     }
 
+    /// Memory held for bytes that cannot be used yet.
+    pub(super) fn held_bytes(&self) -> usize {
+        let head = if let State::Head(head) = &self.state { head.bytes.capacity() } else { 0 };
+        self.stream.cost_bytes() + head
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         matches!(self.state, State::Lost { .. })
     }

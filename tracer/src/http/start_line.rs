@@ -3,7 +3,7 @@
 
 use memchr::{memchr, memrchr};
 
-/// Longest method believed to be one before its line is complete. The longest registered has 17 bytes.
+/// Longest method believed to be one. The longest registered has 17 bytes.
 const METHOD_MAX_BYTES: usize = 64;
 
 /// The first line of a head, without its line end, and where the rest begins.
@@ -37,6 +37,40 @@ pub(super) fn prefix(bytes: &[u8]) -> Prefix {
     }
 }
 
+/// These are the first bytes of a request, as far as can be told before its line is whole: a method in capitals, and a
+/// target in one of its forms (RFC 9112 §3.1, §3.2).
+pub(super) fn begins_request(bytes: &[u8]) -> bool {
+    let Some(space) = memchr(b' ', &bytes[..bytes.len().min(METHOD_MAX_BYTES + 1)]) else { return false };
+    let is_capital = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
+    space > 0
+        && bytes[..space].iter().all(is_capital)
+        && bytes
+            .get(space + 1)
+            .is_some_and(|byte| matches!(byte, b'/' | b'*') || byte.is_ascii_alphanumeric())
+}
+
+/// The authority that a target gives (RFC 9112 §3.3): that of the absolute form without userinfo, or the whole
+/// authority form. Then it overrides the Host field (§3.2.2).
+pub(super) fn authority<'a>(line: &RequestLine<'a>) -> Option<&'a [u8]> {
+    if line.method == b"CONNECT" {
+        return Some(line.target);
+    }
+    let scheme = memchr(b':', line.target)?;
+    if !line.target.first()?.is_ascii_alphabetic() || !is_scheme(&line.target[..scheme]) {
+        return None;
+    }
+    let rest = line.target[scheme + 1..].strip_prefix(b"//")?;
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let authority = &rest[..end];
+    // RFC 9110 §4.2.4.
+    Some(memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]))
+}
+
+/// RFC 3986 §3.1, its first byte aside.
+fn is_scheme(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+}
+
 /// Why a first line starts no HTTP/1.x message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum NotHttp1 {
@@ -63,7 +97,9 @@ pub(super) fn request_line(line: &[u8]) -> Result<RequestLine<'_>, NotHttp1> {
         return Err(NotHttp1::Http2);
     }
     match self::version(version) {
-        Some(version @ (1, _)) if is_token(method) && !target.is_empty() => {
+        Some(version @ (1, _))
+            if method.len() <= METHOD_MAX_BYTES && is_token(method) && !target.is_empty() =>
+        {
             Ok(RequestLine { method, target, version })
         }
         _ => Err(NotHttp1::Other),

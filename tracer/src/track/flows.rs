@@ -206,3 +206,99 @@ impl Flows {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    fn flows() -> Flows {
+        Flows::new(4, Some(http::Config::default()))
+    }
+
+    fn segment(
+        flows: &mut Flows,
+        dir: u8,
+        data: &[u8],
+        flags: u8,
+        change: impl Fn(&mut SegmentRecord),
+    ) -> Vec<http::Outcome> {
+        // SAFETY: integers only.
+        let mut record: SegmentRecord = unsafe { std::mem::zeroed() };
+        (record.flow, record.dir, record.flags, record.from_start) = (7, dir, flags, 1);
+        (record.len, record.copied) = (data.len() as u32, data.len() as u32);
+        record.header.time_ns = 50;
+        change(&mut record);
+        let mut said = Vec::new();
+        flows.segment(&record, data, &mut said);
+        outcomes(said)
+    }
+
+    fn outcomes(said: Vec<http::Output>) -> Vec<http::Outcome> {
+        let outcome = |output| match output {
+            http::Output::Exchange(exchange) => Some(exchange.outcome),
+            http::Output::Skip { .. } => None,
+        };
+        said.into_iter().filter_map(outcome).collect()
+    }
+
+    #[test]
+    fn data_on_syn_and_fin() {
+        let mut flows = flows();
+        assert_eq!(segment(&mut flows, 0, GET, tcp_flag::SYN, |_| ()), []);
+        let complete = [http::Outcome::Complete];
+        assert_eq!(segment(&mut flows, 1, OK, tcp_flag::FIN, |_| ()), complete);
+        assert_eq!(flows.len(), 1);
+    }
+
+    #[test]
+    fn a_reset_is_told_once() {
+        let mut flows = flows();
+        segment(&mut flows, 0, GET, 0, |_| ());
+        assert_eq!(segment(&mut flows, 1, b"", tcp_flag::RST, |_| ()), [http::Outcome::Reset]);
+        let mut conn = Conn::ZERO;
+        conn.flow = 7;
+        let mut said = Vec::new();
+        flows.close(&conn, true, &mut said);
+        assert_eq!(outcomes(said), []);
+    }
+
+    #[test]
+    fn nothing_begins_with_the_end_of_an_older_flow() {
+        let mut flows = flows();
+        segment(&mut flows, 0, b"", tcp_flag::FIN, |_| ());
+        segment(&mut flows, 0, b"", tcp_flag::RST, |_| ());
+        assert_eq!(flows.len(), 0);
+    }
+
+    /// The content was not copied; the next request's record says how far the answer had come, and when.
+    #[test]
+    fn the_other_directions_progress_completes_an_answer() {
+        let mut flows = flows();
+        segment(&mut flows, 0, GET, 0, |_| ());
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
+        segment(&mut flows, 1, head, 0, |_| ());
+        let said = segment(&mut flows, 0, GET, 0, |record| {
+            (record.offset, record.data_offset) = (GET.len() as u64, GET.len() as u64);
+            (record.peer_next, record.peer_time_ns) = (head.len() as u64 + 1000, 90);
+            record.header.time_ns = 100;
+        });
+        assert_eq!(said, [http::Outcome::Complete]);
+        let mut conn = Conn::ZERO;
+        conn.flow = 7;
+        let (summary, protocol) = flows.summary(&conn);
+        let summary = summary.unwrap();
+        assert_eq!((summary.requests, summary.idle_max_ns, protocol), (2, Some(10), http::Protocol::Http1));
+    }
+
+    #[test]
+    fn flows_beyond_the_bound_are_counted() {
+        let mut flows = flows();
+        for id in 0..6 {
+            segment(&mut flows, 0, GET, 0, |record| record.flow = id);
+        }
+        assert_eq!((flows.len(), flows.full()), (4, 2));
+    }
+}

@@ -164,6 +164,9 @@ pub struct HttpSummary {
     pub responses: u64,
     /// Longest silence between two exchanges; null when there was but one.
     pub idle_max_us: Option<Micros>,
+    /// Silence between the end of the last exchange and that of the connection (`close.at_us`); null when it is still
+    /// open, or an exchange was still running.
+    pub idle_at_close_us: Option<Micros>,
     /// More than one request was carried.
     pub reuse: bool,
 }

@@ -33,7 +33,7 @@ pub struct Http<'a> {
     pub timeline: Timeline,
     /// First byte of the request to last byte of the response.
     pub duration_us: Option<Micros>,
-    /// Last byte of the request to first byte of the response.
+    /// Last byte of the request to first byte of the response; null when the response began first.
     pub ttfb_us: Option<Micros>,
     /// Silence before the request: since the previous exchange, or since the handshake.
     pub idle_before_us: Option<Micros>,
@@ -69,7 +69,7 @@ pub struct Request<'a> {
     pub header_bytes: Option<u64>,
     /// Content, without chunk framing.
     pub body_bytes: Option<u64>,
-    /// `none`, `content-length`, `chunked` or `until-close`.
+    /// `none`, `content-length`, `chunked` or `until-close`; null when the head was cut short, or contradicts itself.
     pub framing: Option<&'static str>,
     /// The fields that were chosen.
     pub headers: Headers<'a>,
@@ -88,7 +88,7 @@ pub struct Response<'a> {
     pub header_bytes: Option<u64>,
     /// Content, without chunk framing.
     pub body_bytes: Option<u64>,
-    /// `none`, `content-length`, `chunked` or `until-close`.
+    /// `none`, `content-length`, `chunked` or `until-close`; null when the head was cut short, or contradicts itself.
     pub framing: Option<&'static str>,
     /// The fields that were chosen.
     pub headers: Headers<'a>,

@@ -131,7 +131,13 @@ fn conns() -> Vec<(&'static str, String)> {
         rtt_us: Rtt { min: Some(Micros(20_000)), smoothed: Some(Micros(21_125)) },
         keepalive_probes: KeepaliveProbes { sent: Some(0), received: Some(0) },
         zero_windows: ZeroWindows { sent: Some(1), received: Some(0) },
-        http: Some(HttpSummary { requests: 2, responses: 2, idle_max_us: Some(Micros(5_000)), reuse: true }),
+        http: Some(HttpSummary {
+            requests: 2,
+            responses: 2,
+            idle_max_us: Some(Micros(5_000)),
+            idle_at_close_us: Some(Micros(60_000_000_000)),
+            reuse: true,
+        }),
         time_wait: Some(true),
         complete: true,
         lost: Some(0),
@@ -175,7 +181,13 @@ fn conns() -> Vec<(&'static str, String)> {
         ..full.clone()
     };
     let once = Conn {
-        http: Some(HttpSummary { requests: 1, responses: 0, idle_max_us: None, reuse: false }),
+        http: Some(HttpSummary {
+            requests: 1,
+            responses: 0,
+            idle_max_us: None,
+            idle_at_close_us: None,
+            reuse: false,
+        }),
         ..bare.clone()
     };
     vec![line("conn", &full), line("conn", &bare), line("conn", &once)]

@@ -1,0 +1,31 @@
+//! `cargo xtask bench`: how fast, on this machine. What the figures mean is in docs/benchmarks.md.
+
+use std::{ffi::OsString, path::Path};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use xtask::cmd;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Bench {
+    /// The HTTP engine, from memory
+    Engine,
+}
+
+impl Bench {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+        }
+    }
+}
+
+/// Runs one benchmark, or all.
+pub fn bench(root: &Path, which: Option<Bench>, args: &[OsString]) -> Result<()> {
+    for bench in Bench::value_variants().iter().filter(|bench| which.is_none_or(|which| which == **bench)) {
+        let mut cargo = cmd::cargo(root);
+        cargo.args(["bench", "--package", "tracer", "--bench", bench.name(), "--"]).args(args);
+        cmd::run(&mut cargo)?;
+    }
+    Ok(())
+}
