@@ -35,6 +35,12 @@ pub trait Members: Copy {
         self.read(field!(total_retrans), 0)
     }
 
+    /// `inet_sport`: stays when `skc_num` is cleared at the end.
+    #[inline(always)]
+    fn local_port(self) -> u16 {
+        u16::from_be(self.read(field!(inet_sport), 0))
+    }
+
     /// Takes over the totals.
     #[inline(always)]
     fn totals(self, conn: &mut Conn) {
@@ -118,12 +124,6 @@ impl TcpSock {
     #[inline(always)]
     pub fn is_bound(self) -> bool {
         self.read::<u64>(field!(icsk_bind_hash), 0) != 0
-    }
-
-    /// `inet_sport`: stays when `skc_num` is cleared at the end.
-    #[inline(always)]
-    pub fn local_port(self) -> u16 {
-        u16::from_be(self.read(field!(inet_sport), 0))
     }
 
     /// (inode, cookie) of the socket's network namespace.

@@ -11,7 +11,7 @@ use tracer_ebpf::{Conn, TimeWait, Tuple, conn_flag, state};
 
 use crate::{
     connections,
-    fields::{Untyped, load, probe},
+    fields::{Members, Untyped, load, probe},
     globals::{CONNS, TIME_WAITS, field, now},
     timewait,
 };
@@ -59,6 +59,10 @@ extern "C" fn read_totals(
 ) -> i64 {
     // SAFETY: key and value of a live map entry.
     let (sk, conn) = unsafe { (*key as *const u8, &mut *conn) };
+    if conn.state == state::SYN_SENT {
+        // Its port was chosen after its first change of state.
+        conn.tuple.local_port = Untyped(sk).local_port();
+    }
     if conn.flags & conn_flag::IDENTIFIED != 0 && probe(sk, field!(skc_cookie)) == Some(conn.cookie) {
         connections::refresh(Untyped(sk), conn);
     }

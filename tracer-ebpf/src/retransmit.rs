@@ -66,7 +66,7 @@ fn retransmitted(sk: *const u8, skb: *const u8, err: i32) -> i32 {
         }
         conn.syn_retrans += 1;
     }
-    if config!(events) != 0 && err == 0 && !report(conn.id, &conn.tuple, conn.state) {
+    if (config!(events) != 0 || conn.flow != 0) && err == 0 && !report(conn.id, &conn.tuple, conn.state) {
         conn.lost += 1;
     }
     0

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use crate::{
-    cli::CheckArgs,
+    cli::{CheckArgs, Shown},
     filter::Filter,
     kernel::{self, Capture, Kernel, Options},
 };
@@ -26,6 +26,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         filter: Filter::default(),
         events: true,
         payload: true,
+        segments: Some(Shown::All),
         capture: None,
         ring_bytes: 1 << 20,
         max_connections: 1024,

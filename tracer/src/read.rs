@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracer_ebpf::Owner;
 
 use crate::{
-    cli::ReadArgs,
+    cli::{ReadArgs, Shown},
     emit::{
         Lines,
         text::Text,
@@ -112,6 +112,8 @@ pub struct Reading<'a> {
     no_http: bool,
     /// Lines of raw events are wanted.
     events: bool,
+    /// Segments that are.
+    segments: Option<Shown>,
     tick_at_ns: u64,
     ending: Ending,
 }
@@ -143,7 +145,7 @@ impl<'a> Reading<'a> {
             report,
             // The observer has chosen already.
             tracker: Tracker::new(View::Wire, max, http, Box::new(|_, _| true)),
-            observer: Observer::new(max, common.events, wanted(filter)),
+            observer: Observer::new(max, common.events, common.segments.is_some(), wanted(filter)),
             totals: Totals {
                 since: Instant::now(),
                 files: 0,
@@ -159,6 +161,7 @@ impl<'a> Reading<'a> {
             filter: filter.clone(),
             no_http: common.no_http,
             events: common.events,
+            segments: common.segments,
             tick_at_ns: 0,
             ending,
         }
@@ -209,7 +212,7 @@ impl<'a> Reading<'a> {
         // First what is older than the segment.
         if segment.time_ns >= self.tick_at_ns {
             self.tick_at_ns = segment.time_ns.saturating_add(TICK_NS);
-            tracker.tick(segment.time_ns, outputs);
+            tracker.tick(segment.time_ns, &mut Nobody, outputs);
         }
         observer.segment(&segment, &mut |event| {
             totals.events[stats::kind(&event)] += 1;
@@ -231,6 +234,7 @@ impl<'a> Reading<'a> {
             match output {
                 Output::Mark { .. } | Output::Forget { .. } | Output::ForgetTimeWait { .. } => {}
                 Output::State(_) | Output::Retransmit(_) | Output::Reset(_) if !self.events => {}
+                Output::Segment(segment) if !segment.is_wanted(self.segments) => {}
                 output => {
                     self.report.lines.wait_for_room();
                     self.report.output(&output, now_ns);

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use tracer_ebpf::{Conn, ResetRecord, RetransmitRecord, StateRecord, conn_flag, role, state};
+use tracer_ebpf::{Conn, ResetRecord, RetransmitRecord, StateRecord, conn_flag, role, state, tcp_flag};
 
 use crate::{
     emit::{
@@ -16,7 +16,7 @@ use crate::{
         time::Timestamp,
     },
     http,
-    track::{self, Connection, Output, Process, TimeWait},
+    track::{self, Connection, Output, Process, Segment, TimeWait},
 };
 
 /// Name in `enum sk_rst_reason` of the reset that answers data for an orphan; it is sent when the socket is gone.
@@ -79,6 +79,7 @@ impl Report<'_> {
             Output::State(event) => self.state(event),
             Output::Retransmit(event) => self.retransmit(event),
             Output::Reset(event) => self.reset(event),
+            Output::Segment(segment) => self.segment(segment),
             Output::Mark { .. } | Output::Forget { .. } | Output::ForgetTimeWait { .. } => {}
         }
     }
@@ -304,6 +305,34 @@ impl Report<'_> {
         });
     }
 
+    fn segment(&mut self, segment: &Segment) {
+        let event = &segment.record;
+        let options = &segment.options;
+        self.lines.write(&record::Segment {
+            ts: self.clock.at(event.header.time_ns),
+            conn: segment.conn.map(ConnId),
+            netns: (event.tuple.netns != 0).then_some(event.tuple.netns.into()),
+            tuple: tuple(&event.tuple, 0),
+            direction: if event.sent != 0 { "sent" } else { "received" },
+            flags: &flag_names(event.flags),
+            seq: event.seq,
+            ack: (event.flags as u8 & tcp_flag::ACK != 0).then_some(event.ack),
+            seq_relative: segment.seq_relative,
+            ack_relative: segment.ack_relative,
+            payload_bytes: event.len,
+            window: event.window,
+            window_bytes: segment.window_bytes,
+            options: record::SegmentOptions {
+                mss: options.mss,
+                window_scale: options.window_scale,
+                sack_permitted: options.sack_permitted,
+                sack: &options.sack,
+                timestamp: options.timestamps.map(|(value, _)| value),
+                timestamp_echo: options.timestamps.map(|(_, echo)| echo),
+            },
+        });
+    }
+
     fn reset(&mut self, event: &ResetRecord) {
         self.lines.write(&record::ResetEvent {
             ts: self.clock.at(event.header.time_ns),
@@ -315,6 +344,12 @@ impl Report<'_> {
             reason: reset_reason(&self.reset_reasons, event.reason),
         });
     }
+}
+
+/// Names of the flags in bytes 12 and 13 of the header.
+fn flag_names(flags: u16) -> Vec<&'static str> {
+    const NAMES: [&str; 9] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "AE"];
+    NAMES.into_iter().enumerate().filter(|(bit, _)| flags >> bit & 1 == 1).map(|(_, name)| name).collect()
 }
 
 fn reset_reason(names: &[(u32, String)], reason: u32) -> Option<&str> {

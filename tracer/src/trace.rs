@@ -91,6 +91,7 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
         filter: args.filter(),
         events: args.common.events,
         payload: !args.common.no_http,
+        segments: args.common.segments,
         capture: args.capture(),
         ring_bytes: args.ring_size,
         max_connections: args.common.max_connections,
@@ -120,6 +121,7 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
         ),
         outputs: Vec::new(),
         recorder,
+        events: args.common.events,
         undecodable: 0,
         missed: 0,
     };
@@ -236,6 +238,8 @@ pub struct Live {
     processes: ProcProcesses,
     outputs: Vec<Output>,
     recorder: Option<Recorder>,
+    /// Lines of raw events are wanted.
+    events: bool,
     /// Ring records that did not have the contract's shape.
     pub undecodable: u64,
     /// Times that the kernel could not run one of our programs.
@@ -309,6 +313,8 @@ impl Live {
                 }
                 Output::Forget { flow, key } => self.tables.forget(*flow, key),
                 Output::ForgetTimeWait { tuple, began_ns } => self.tables.forget_time_wait(tuple, *began_ns),
+                // The tracker wants them in any case.
+                Output::Retransmit(_) if !self.events => {}
                 output => report.output(output, now_ns),
             }
         }
@@ -318,7 +324,7 @@ impl Live {
     fn tick(&mut self, ring: &mut RingBuf<MapData>, report: &mut Report<'_>) {
         self.collect_unsent(ring, report);
         let now_ns = start::monotonic_ns();
-        self.tracker.tick(now_ns, &mut self.outputs);
+        self.tracker.tick(now_ns, &mut self.processes, &mut self.outputs);
         self.record(|recorder| recorder.tick(now_ns));
         self.emit(report, now_ns);
     }
@@ -345,7 +351,7 @@ impl Live {
 
     /// What is still open is told with its totals so far.
     fn refresh(&mut self, kernel: &mut Kernel) {
-        if self.tracker.sizes().connections > 0 && kernel.refresh_totals().is_ok() {
+        if kernel.refresh_totals().is_ok() {
             for conn in self.tables.connections() {
                 self.tracker.refresh(conn);
                 if let Some(recorder) = &mut self.recorder {

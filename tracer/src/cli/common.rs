@@ -3,10 +3,19 @@
 use super::values;
 use crate::emit::headers::HeaderPolicy;
 use crate::filter::{Filter, canonical_net};
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+
+/// Segments that have a line of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shown {
+    /// With SYN, FIN or RST
+    Control,
+    /// Every one
+    All,
+}
 
 /// What to see, what to write and when to stop.
 #[derive(Args, Debug)]
@@ -24,6 +33,16 @@ pub struct CommonArgs {
     /// Also write a line for each change of state, retransmission and reset
     #[arg(long, help_heading = "What to write")]
     pub events: bool,
+
+    /// Also write a line for each TCP segment: `control`, those with SYN, FIN or RST, or `all`
+    #[arg(
+        long,
+        value_enum,
+        value_name = "control|all",
+        hide_possible_values = true,
+        help_heading = "What to write"
+    )]
+    pub segments: Option<Shown>,
 
     /// No HTTP: copy no payload, write connections only
     #[arg(long, help_heading = "What to write")]

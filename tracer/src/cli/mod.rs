@@ -3,7 +3,7 @@
 mod common;
 mod values;
 
-pub use common::CommonArgs;
+pub use common::{CommonArgs, Shown};
 
 use crate::filter::Filter;
 use crate::kernel::Capture;

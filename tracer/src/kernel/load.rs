@@ -15,7 +15,7 @@ use super::{
     tables::Tables,
     types::Types,
 };
-use crate::{filter::Filter, selfcheck};
+use crate::{cli::Shown, filter::Filter, selfcheck};
 
 /// The kernel programs, built from `tracer-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
@@ -35,6 +35,7 @@ pub struct Options {
     pub filter: Filter,
     pub events: bool,
     pub payload: bool,
+    pub segments: Option<Shown>,
     /// None: at the root control group, or where that is not possible by tc.
     pub capture: Option<Capture>,
     /// Size of the ring in bytes, a power of two and a multiple of the page size.
@@ -117,7 +118,11 @@ impl Kernel {
                 Capture::Tc => tracer_ebpf::capture::TC,
                 Capture::Cgroup => tracer_ebpf::capture::CGROUP,
             },
-            segments: 0,
+            segments: match options.segments {
+                None => tracer_ebpf::shown::NONE,
+                Some(Shown::Control) => tracer_ebpf::shown::CONTROL,
+                Some(Shown::All) => tracer_ebpf::shown::ALL,
+            },
             filter_ports: u32::from(!options.filter.ports.is_empty()),
             filter_hosts: u32::from(!options.filter.hosts.is_empty()),
             filter_pids: u32::from(!options.filter.pids.is_empty()),

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::Read,
+    io::{ErrorKind, Read},
     os::unix::fs::MetadataExt,
     path::PathBuf,
 };
@@ -107,8 +107,15 @@ fn run(program: &mut Iter) -> Result<(), String> {
     let mut file = link.into_file().map_err(|error| say(&error))?;
     let mut nothing = [0u8; 4096];
     // The programs write nothing: reading drives them.
-    while file.read(&mut nothing).map_err(|error| format!("reading the iterator: {error}"))? > 0 {}
-    Ok(())
+    loop {
+        match file.read(&mut nothing) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // After a million sockets without output the kernel wants to be asked again (`MAX_ITER_OBJECTS`).
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(format!("reading the iterator: {error}")),
+        }
+    }
 }
 
 /// Every network namespace that a process is in or that `ip netns` keeps, by inode.

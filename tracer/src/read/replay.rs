@@ -95,7 +95,7 @@ impl Replay {
                 return;
             }
             Entry::Tick { now_ns } => {
-                tracker.tick(now_ns, outputs);
+                tracker.tick(now_ns, processes, outputs);
                 now_ns
             }
             Entry::End { now_ns } => {

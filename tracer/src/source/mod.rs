@@ -11,7 +11,7 @@ pub mod recorded;
 
 use tracer_ebpf::{
     Conn, ConnRecord, Header, Owner, OwnerRecord, ProcessRecord, ResetRecord, RetransmitRecord,
-    SegmentRecord, StateRecord, TimeWaitRecord, kind,
+    SegmentRecord, ShownRecord, StateRecord, TimeWaitRecord, kind,
 };
 
 /// One thing that the kernel side reported, or that a capture shows. Times are nanoseconds of one clock:
@@ -39,6 +39,8 @@ pub enum Event<'a> {
         record: SegmentRecord,
         data: &'a [u8],
     },
+    /// A segment's header, asked for with `--segments`.
+    Shown(ShownRecord),
     State(StateRecord),
     Retransmit(RetransmitRecord),
     Reset(ResetRecord),
@@ -83,6 +85,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
             let data = bytes.get(size_of::<SegmentRecord>()..)?.get(..record.copied as usize)?;
             Some(Event::Segment { record, data })
         }),
+        kind::SHOWN => read(bytes).map(Event::Shown),
         kind::STATE => read(bytes).map(Event::State),
         kind::RETRANSMIT => read(bytes).map(Event::Retransmit),
         kind::RESET => read(bytes).map(Event::Reset),

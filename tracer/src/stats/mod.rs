@@ -17,7 +17,7 @@ use crate::{
     trace::Live,
 };
 
-const KINDS: [(&str, u16); 8] = [
+const KINDS: [(&str, u16); 9] = [
     ("conn", kind::CONN),
     ("owner", kind::OWNER),
     ("process", kind::PROCESS),
@@ -26,6 +26,7 @@ const KINDS: [(&str, u16); 8] = [
     ("retransmit", kind::RETRANSMIT),
     ("reset", kind::RESET),
     ("time_wait", kind::TIME_WAIT),
+    ("shown", kind::SHOWN),
 ];
 
 /// Writes the records.

@@ -9,8 +9,8 @@ use crate::{
 };
 
 /// Kinds of events, as the live source names them.
-pub const KINDS: [&str; 8] =
-    ["conn", "owner", "process", "segment", "state", "retransmit", "reset", "time_wait"];
+pub const KINDS: [&str; 9] =
+    ["conn", "owner", "process", "segment", "state", "retransmit", "reset", "time_wait", "shown"];
 
 /// Place in [`KINDS`].
 pub fn kind(event: &Event<'_>) -> usize {
@@ -23,6 +23,7 @@ pub fn kind(event: &Event<'_>) -> usize {
         Event::Retransmit(_) => 5,
         Event::Reset(_) => 6,
         Event::TimeWait(_) => 7,
+        Event::Shown(_) => 8,
     }
 }
 

@@ -6,7 +6,9 @@
 mod close;
 mod flows;
 mod listeners;
+mod options;
 mod peers;
+mod shown;
 mod time_wait;
 mod timeline;
 
@@ -19,6 +21,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use close::{Close, How, Party};
+pub use shown::Segment;
 pub use time_wait::TimeWait;
 pub use timeline::{StateAt, name as state_name, reached};
 use tracer_ebpf::{
@@ -34,6 +37,7 @@ use crate::{
         flows::Flows,
         listeners::Listeners,
         peers::Peers,
+        shown::Shown,
         time_wait::{Ended, TimeWaits},
     },
 };
@@ -95,6 +99,7 @@ pub enum Output {
     State(StateRecord),
     Retransmit(RetransmitRecord),
     Reset(ResetRecord),
+    Segment(Box<Segment>),
     /// Advice for the kernel side.
     Mark {
         flow: u64,
@@ -189,6 +194,7 @@ pub struct Tracker {
     awaiting_until: BTreeMap<(u64, u64), ()>,
     peers: Peers,
     time_waits: TimeWaits,
+    shown: Shown,
     /// Of connections whose end comes next.
     repeats: HashMap<u64, Repeats>,
     losses: Losses,
@@ -208,6 +214,7 @@ impl Tracker {
             awaiting_until: BTreeMap::new(),
             peers: Peers::default(),
             time_waits: TimeWaits::default(),
+            shown: Shown::default(),
             repeats: HashMap::new(),
             losses: Losses::default(),
             sweep_at_ns: 0,
@@ -230,6 +237,11 @@ impl Tracker {
 
     /// Takes in one event.
     pub fn event(&mut self, event: Event<'_>, processes: &mut dyn Processes, out: &mut Vec<Output>) {
+        if let Event::Conn { conn, .. } = &event {
+            let mut segments = Vec::new();
+            self.shown.opened(conn, &mut segments);
+            self.show(segments, processes, out);
+        }
         match event {
             Event::Conn { milestone: milestone::CLOSED, conn, .. } => self.closed(*conn, processes, out),
             Event::Conn { milestone: milestone::LISTENING, conn, .. } => self.listeners.add(&conn),
@@ -250,6 +262,11 @@ impl Tracker {
                 self.flows.segment(&record, data, &mut said);
                 self.say(record.flow, said, processes, out);
             }
+            Event::Shown(record) => {
+                let mut segments = Vec::new();
+                self.shown.take(record, &mut segments);
+                self.show(segments, processes, out);
+            }
             Event::State(record) => out.push(Output::State(record)),
             Event::Retransmit(record) => {
                 if let Some(conn) = self.connections.get(&record.conn) {
@@ -259,6 +276,16 @@ impl Tracker {
             }
             Event::Reset(record) => out.push(Output::Reset(record)),
             Event::TimeWait(record) => self.time_wait(record, out),
+        }
+    }
+
+    fn show(&self, segments: Vec<Segment>, processes: &mut dyn Processes, out: &mut Vec<Output>) {
+        for segment in segments {
+            let conn = segment.conn.and_then(|id| self.connections.get(&id));
+            let process = conn.and_then(|conn| self.process(conn, processes));
+            if (self.wanted)(&segment.record.tuple, process.as_ref()) {
+                out.push(Output::Segment(Box::new(segment)));
+            }
         }
     }
 
@@ -331,6 +358,9 @@ impl Tracker {
     pub fn refresh(&mut self, conn: Conn) {
         if let Some(known) = self.connections.get_mut(&conn.id) {
             *known = Conn { role: known.role, ..conn };
+        } else if conn.state == tracer_ebpf::state::SYN_SENT {
+            // Nobody has told of it: it is not established.
+            self.opened(conn);
         }
     }
 
@@ -346,7 +376,10 @@ impl Tracker {
     }
 
     /// Time passes: an orphaned FIN_WAIT2 whose FIN did not come is over.
-    pub fn tick(&mut self, now_ns: u64, out: &mut Vec<Output>) {
+    pub fn tick(&mut self, now_ns: u64, processes: &mut dyn Processes, out: &mut Vec<Output>) {
+        let mut segments = Vec::new();
+        self.shown.tick(now_ns, &mut segments);
+        self.show(segments, processes, out);
         while let Some((&(until, id), ())) = self.awaiting_until.first_key_value() {
             if until > now_ns {
                 break;
@@ -370,6 +403,9 @@ impl Tracker {
 
     /// The run is over: what is still open is told as it stands.
     pub fn finish(&mut self, processes: &mut dyn Processes, out: &mut Vec<Output>) {
+        let mut segments = Vec::new();
+        self.shown.tick(u64::MAX, &mut segments);
+        self.show(segments, processes, out);
         self.settle_time_waits(u64::MAX, out);
         for done in std::mem::take(&mut self.awaiting_fin).into_values() {
             out.push(Output::Connection(done));

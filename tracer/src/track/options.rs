@@ -54,7 +54,8 @@ impl Options {
             (WINDOW_SCALE, &[scale]) => self.window_scale = Some(scale),
             (SACK_PERMITTED, []) => self.sack_permitted = true,
             (SACK, edges) => {
-                self.sack = edges.chunks_exact(8).map(|pair| (number(&pair[..4]), number(&pair[4..]))).collect();
+                self.sack =
+                    edges.chunks_exact(8).map(|pair| (number(&pair[..4]), number(&pair[4..]))).collect();
             }
             (TIMESTAMPS, stamps) if stamps.len() == 8 => {
                 self.timestamps = Some((number(&stamps[..4]), number(&stamps[4..])));

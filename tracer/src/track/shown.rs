@@ -5,7 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use tracer_ebpf::{Conn, OPTIONS_BYTES, ShownRecord, Tuple, tcp_flag};
 
 use super::options::Options;
+use crate::cli;
 
+/// `LOOPBACK_IFINDEX` (include/net/flow.h).
+const LOOPBACK: u32 = 1;
 /// Pairs of ends whose first sequence numbers are remembered.
 const MAX_KNOWN: usize = 65_536;
 /// Segments that wait for their connection.
@@ -25,6 +28,18 @@ pub struct Segment {
     pub ack_relative: Option<u32>,
     /// The window in bytes; `None` when its scale is not known.
     pub window_bytes: Option<u32>,
+}
+
+impl Segment {
+    /// Whether it is among those asked for.
+    pub fn is_wanted(&self, wanted: Option<cli::Shown>) -> bool {
+        const CONTROL: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
+        match wanted {
+            None => false,
+            Some(cli::Shown::Control) => self.record.flags as u8 & CONTROL != 0,
+            Some(cli::Shown::All) => true,
+        }
+    }
 }
 
 /// What one end's SYN said.
@@ -52,10 +67,23 @@ pub struct Shown {
 impl Shown {
     /// Takes a segment in. A server's first ones are held until their connection exists.
     pub fn take(&mut self, record: ShownRecord, out: &mut Vec<Segment>) {
-        let ends = self.ends(record.tuple);
+        let has_room = self.held.len() < MAX_HELD;
         let flags = record.flags as u8;
+        // On loopback nobody sees it arrive.
+        if flags & tcp_flag::SYN != 0 && record.ifindex == LOOPBACK {
+            let Tuple { local_addr, remote_addr, local_port, remote_port, netns } = record.tuple;
+            let other = self.ends(Tuple {
+                local_addr: remote_addr,
+                remote_addr: local_addr,
+                local_port: remote_port,
+                remote_port: local_port,
+                netns,
+            });
+            other.remote = Some(Syn { seq: record.seq, window_scale: options(&record).window_scale });
+        }
+        let ends = self.ends(record.tuple);
         if flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
-            *ends = Ends::default();
+            (ends.conn, ends.local) = (0, None);
         }
         if flags & tcp_flag::SYN != 0 {
             let syn = Syn { seq: record.seq, window_scale: options(&record).window_scale };
@@ -64,9 +92,7 @@ impl Shown {
         if record.conn != 0 {
             ends.conn = record.conn;
         }
-        if ends.conn != 0 {
-            out.push(ends.read(record));
-        } else if self.held.len() < MAX_HELD {
+        if ends.conn == 0 && has_room {
             self.held.push_back(record);
         } else {
             out.push(ends.read(record));
@@ -112,7 +138,8 @@ impl Shown {
 
 impl Ends {
     fn read(&self, record: ShownRecord) -> Segment {
-        let (own, other) = if record.sent != 0 { (self.local, self.remote) } else { (self.remote, self.local) };
+        let (own, other) =
+            if record.sent != 0 { (self.local, self.remote) } else { (self.remote, self.local) };
         let flags = record.flags as u8;
         let window = u32::from(record.window);
         let window_bytes = if flags & tcp_flag::SYN != 0 {
@@ -162,7 +189,7 @@ mod tests {
             seq,
             ack,
             len: 0,
-            ifindex: 1,
+            ifindex: 2,
             window: 100,
             flags: flags.into(),
             sent: sent.into(),
@@ -180,7 +207,8 @@ mod tests {
         shown.take(segment(false, tcp_flag::ACK, 1001, 5001, None), &mut out);
         assert!(out.is_empty());
         shown.opened(&Conn { id: 77, tuple: SERVER, ..Conn::ZERO }, &mut out);
-        let relative: Vec<_> = out.iter().map(|segment| (segment.seq_relative, segment.ack_relative)).collect();
+        let relative: Vec<_> =
+            out.iter().map(|segment| (segment.seq_relative, segment.ack_relative)).collect();
         assert_eq!(relative, [(Some(0), None), (Some(0), Some(1)), (Some(1), Some(1))]);
         let windows: Vec<_> = out.iter().map(|segment| segment.window_bytes).collect();
         assert_eq!(windows, [Some(100), Some(100), Some(100 << 7)]);

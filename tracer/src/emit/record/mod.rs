@@ -7,6 +7,7 @@ mod conn;
 mod event;
 mod finding;
 mod http;
+mod segment;
 mod start;
 mod stats;
 mod time_wait;
@@ -19,6 +20,7 @@ pub use conn::{
 pub use event::{ResetEvent, RetransmitEvent, StateEvent};
 pub use finding::Finding;
 pub use http::{Http, KeepAlive, Request, Response, Timeline};
+pub use segment::{Segment, SegmentOptions};
 pub use start::{Hook, Start};
 pub use stats::{Capture, Cpu, Segments, Stats, Table};
 pub use time_wait::TimeWait;

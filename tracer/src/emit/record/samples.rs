@@ -35,8 +35,18 @@ fn unbound() -> Tuple {
 
 /// Samples as lines, with the kind of each.
 pub(crate) fn all() -> Vec<(&'static str, String)> {
-    let records =
-        [starts(), conns(), https(), time_waits(), findings(), stats(), states(), retransmits(), resets()];
+    let records = [
+        starts(),
+        conns(),
+        https(),
+        time_waits(),
+        findings(),
+        stats(),
+        states(),
+        retransmits(),
+        resets(),
+        segments(),
+    ];
     records.into_iter().flatten().collect()
 }
 
@@ -438,4 +448,46 @@ fn resets() -> Vec<(&'static str, String)> {
     let bare =
         ResetEvent { conn: None, netns: None, direction: "received", state: None, reason: None, ..full };
     vec![line("reset", full), line("reset", bare)]
+}
+
+fn segments() -> Vec<(&'static str, String)> {
+    let options = SegmentOptions {
+        mss: Some(1460),
+        window_scale: Some(7),
+        sack_permitted: true,
+        sack: &[(1, 2), (5, 9)],
+        timestamp: Some(77),
+        timestamp_echo: Some(0),
+    };
+    let full = record_of_a_segment(options);
+    let bare = Segment {
+        conn: None,
+        netns: None,
+        flags: &[],
+        ack: None,
+        seq_relative: None,
+        ack_relative: None,
+        window_bytes: None,
+        ..record_of_a_segment(SegmentOptions::default())
+    };
+    vec![line("segment", full), line("segment", bare)]
+}
+
+fn record_of_a_segment(options: SegmentOptions<'_>) -> Segment<'_> {
+    Segment {
+        ts: TS,
+        conn: Some(CONN),
+        netns: Some(4_026_531_840),
+        tuple: known(),
+        direction: "sent",
+        flags: &["SYN", "ACK"],
+        seq: u32::MAX,
+        ack: Some(1),
+        seq_relative: Some(0),
+        ack_relative: Some(1),
+        payload_bytes: 0,
+        window: 65535,
+        window_bytes: Some(65535),
+        options,
+    }
 }

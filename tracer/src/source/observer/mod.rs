@@ -71,6 +71,7 @@ pub struct Observer {
     max: usize,
     wanted: Wanted,
     events: bool,
+    segments: bool,
     open: HashMap<FlowKey, Box<Flow>>,
     past: Pasts,
     last_id: u64,
@@ -82,12 +83,13 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// `events`: also tell each change of state and each reset.
-    pub fn new(max: usize, events: bool, wanted: Wanted) -> Self {
+    /// `events`: also tell each change of state and each reset; `segments`: also each segment.
+    pub fn new(max: usize, events: bool, segments: bool, wanted: Wanted) -> Self {
         Self {
             max,
             wanted,
             events,
+            segments,
             open: HashMap::new(),
             past: Pasts::new(max),
             last_id: 0,
@@ -126,7 +128,8 @@ impl Observer {
         let opens = segment.has(tcp_flag::SYN) && !segment.has(tcp_flag::ACK);
         if let Some(flow) = self.open.get_mut(&key) {
             if !(opens && is_succeeded(flow, dir, segment)) {
-                let mut tell = Teller { emit, counts: &mut self.counts, events: self.events };
+                let mut tell =
+                    Teller { emit, counts: &mut self.counts, events: self.events, segments: self.segments };
                 let turn = step(flow, &key, dir, segment, &mut tell);
                 self.turned(&key, turn, emit);
                 return;
@@ -138,6 +141,7 @@ impl Observer {
         if self.past.contains(&key) {
             if !opens {
                 self.late(&key, segment);
+                self.show_stray(segment, emit);
                 return;
             }
             self.succeed(&key, segment, emit);
@@ -162,6 +166,7 @@ impl Observer {
         }
         if segment.has(tcp_flag::RST) {
             self.counts.stray += 1;
+            self.show_stray(segment, emit);
             return;
         }
         if self.open.len() >= self.max {
@@ -184,7 +189,8 @@ impl Observer {
             flow.preexists(state::ESTABLISHED);
         }
         let mut flow = Box::new(flow);
-        let mut tell = Teller { emit, counts: &mut self.counts, events: self.events };
+        let mut tell =
+            Teller { emit, counts: &mut self.counts, events: self.events, segments: self.segments };
         let turn = step(&mut flow, &key, dir, segment, &mut tell);
         self.open.insert(key, flow);
         self.turned(&key, turn, emit);
@@ -208,11 +214,12 @@ impl Observer {
             let flags = if turn == Turn::TimeWait { conn_flag::MINI_SOCKET } else { 0 };
             flow.close(flags, 0, time_ns);
             if self.events {
-                let mut tell = Teller { emit, counts: &mut self.counts, events: true };
+                let mut tell = Teller { emit, counts: &mut self.counts, events: true, segments: false };
                 step::states(&flow, before, &mut tell);
             }
         }
-        let mut tell = Teller { emit, counts: &mut self.counts, events: self.events };
+        let mut tell =
+            Teller { emit, counts: &mut self.counts, events: self.events, segments: self.segments };
         tell.conn(milestone::CLOSED, &flow);
         let past = Past {
             id: flow.conn.id,
@@ -256,6 +263,14 @@ impl Observer {
         self.counts.stray += 1;
         if segment.has(tcp_flag::FIN) {
             self.past.renew(key, segment.time_ns.saturating_add(TIME_WAIT_NS));
+        }
+    }
+
+    /// A segment of no connection is its sender's.
+    fn show_stray(&self, segment: &Segment<'_>, emit: &mut dyn FnMut(Event<'_>)) {
+        let tuple = Flow::new(0, segment, 0).conn.tuple;
+        if self.segments && (self.wanted)(&tuple) {
+            emit(Event::Shown(step::shown(&tuple, 0, true, segment)));
         }
     }
 

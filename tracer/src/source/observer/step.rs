@@ -1,8 +1,8 @@
 //! One segment of one flow: what it changes and what there is to tell of it.
 
 use tracer_ebpf::{
-    FlowKey, Header, ResetRecord, RetransmitRecord, SegmentRecord, StateRecord, conn_flag, kind, milestone,
-    state, tcp_flag,
+    FlowKey, Header, OPTIONS_BYTES, ResetRecord, RetransmitRecord, SegmentRecord, ShownRecord, StateRecord,
+    Tuple, conn_flag, kind, milestone, state, tcp_flag,
 };
 
 use super::{
@@ -17,6 +17,8 @@ pub struct Teller<'a> {
     pub counts: &'a mut Counts,
     /// Also each change of state and each reset.
     pub events: bool,
+    /// Also each segment.
+    pub segments: bool,
 }
 
 /// Takes in a segment. `dir`: the direction of the key in which it was sent. Returns how the connection ended, if it
@@ -39,6 +41,9 @@ pub fn step(
     // Captures of several queues or interfaces are not quite in order.
     flow.seen_ns = flow.seen_ns.max(segment.time_ns);
     flow.sides[sender].segments = flow.sides[sender].segments.saturating_add(1);
+    if tell.segments {
+        (tell.emit)(Event::Shown(shown(&flow.conn.tuple, flow.conn.id, sender == LOCAL, segment)));
+    }
     let states_before = flow.conn.states_len;
     let turn = if segment.has(tcp_flag::RST) {
         reset(flow, sender, segment, tell)
@@ -241,6 +246,28 @@ impl Teller<'_> {
         }
         let conn = Box::new(flow.snapshot());
         (self.emit)(Event::Conn { milestone, time_ns: flow.seen_ns, conn });
+    }
+}
+
+/// The header of a segment that the tuple's local end has `sent`, or received.
+pub fn shown(tuple: &Tuple, conn: u64, sent: bool, segment: &Segment<'_>) -> ShownRecord {
+    let mut options = [0; OPTIONS_BYTES];
+    let len = segment.options.len().min(OPTIONS_BYTES);
+    options[..len].copy_from_slice(&segment.options[..len]);
+    ShownRecord {
+        header: header(kind::SHOWN, 0, segment.time_ns),
+        conn,
+        tuple: *tuple,
+        seq: segment.seq.wrapping_sub(u32::from(segment.has(tcp_flag::SYN))),
+        ack: segment.ack,
+        len: segment.len,
+        ifindex: 0,
+        window: segment.window,
+        flags: segment.offset_flags,
+        sent: sent.into(),
+        options_len: len as u8,
+        pad: [0; 2],
+        options,
     }
 }
 

@@ -37,7 +37,7 @@ struct Told {
 
 /// What the observer, the tracker and the engine make of packets.
 fn told_of(packets: impl IntoIterator<Item = (u64, Vec<u8>)>, max: usize) -> Told {
-    let mut observer = Observer::new(max, true, Box::new(|_| true));
+    let mut observer = Observer::new(max, true, false, Box::new(|_| true));
     let mut tracker = Tracker::new(View::Wire, max, Some(http::Config::default()), Box::new(|_, _| true));
     let mut out = Vec::new();
     for (time_ns, data) in packets {
@@ -45,7 +45,7 @@ fn told_of(packets: impl IntoIterator<Item = (u64, Vec<u8>)>, max: usize) -> Tol
         let packet = Packet { time_ns, link: LinkType::LINUX_SLL2, interface: 0, len, data: &data };
         let Ok(segment) = packet::segment(&packet) else { continue };
         observer.segment(&segment, &mut |event| tracker.event(event, &mut Nobody, &mut out));
-        tracker.tick(observer.now_ns(), &mut out);
+        tracker.tick(observer.now_ns(), &mut Nobody, &mut out);
     }
     observer.finish(|still| tracker.still_open(&still));
     tracker.finish(&mut Nobody, &mut out);
@@ -58,7 +58,10 @@ fn told_of(packets: impl IntoIterator<Item = (u64, Vec<u8>)>, max: usize) -> Tol
             Output::State(event) => told.events.push(state_name(event.new_state).to_owned()),
             Output::Retransmit(event) => told.events.push(format!("retransmit {}", event.synack)),
             Output::Reset(event) => told.events.push(format!("reset {}", event.sent)),
-            Output::Mark { .. } | Output::Forget { .. } | Output::ForgetTimeWait { .. } => {}
+            Output::Segment(_)
+            | Output::Mark { .. }
+            | Output::Forget { .. }
+            | Output::ForgetTimeWait { .. } => {}
         }
     }
     told

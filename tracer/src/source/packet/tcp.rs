@@ -20,6 +20,10 @@ pub struct Segment<'a> {
     pub ack: u32,
     /// [`tcp_flag`] bits.
     pub flags: u8,
+    /// Bytes 12 and 13 of the header: data offset, reserved bits and flags.
+    pub offset_flags: u16,
+    /// Options, as far as they were captured.
+    pub options: &'a [u8],
     /// As in the header: unscaled.
     pub window: u16,
     /// Payload on the wire.
@@ -65,6 +69,8 @@ pub fn segment<'a>(
         seq: seq.wrapping_add(syn),
         ack,
         flags,
+        offset_flags: be16(header, 12),
+        options: &bytes[HEADER_BYTES..header_len.min(bytes.len())],
         window,
         len,
         data: &data[..data.len().min(len as usize)],
