@@ -1,8 +1,9 @@
 //! HTTP inside other network namespaces, as containers have them: every exchange is seen once at each end, with its
 //! namespace and its process.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tests::{
+    bpf,
     netns::Netns,
     nginx::{Nginx, Options, PORT},
     records::{Record, show},
@@ -12,39 +13,61 @@ use tests::{
 const CLIENT: &str = "10.33.0.1";
 const SERVER: &str = "10.33.0.2";
 const REQUESTS: usize = 20;
+const CAPTURES: [&str; 2] = ["cgroup", "tc"];
 
 #[test]
 fn joined_by_veth() -> Result<()> {
     let (own, client, server) = (Netns::new()?, Netns::new()?, Netns::new()?);
     client.join(&format!("{CLIENT}/24"), &server, &format!("{SERVER}/24"))?;
-    each_exchange_is_seen_once(&own, &client, &server, SERVER)
+    for capture in CAPTURES {
+        each_exchange_is_seen_once(&own, &client, &server, SERVER, capture).context(capture)?;
+    }
+    Ok(())
 }
 
 #[test]
 fn without_an_interface_outside() -> Result<()> {
     let (own, inner) = (Netns::new()?, Netns::new()?);
-    each_exchange_is_seen_once(&own, &inner, &inner, "127.0.0.1")
+    for capture in CAPTURES {
+        each_exchange_is_seen_once(&own, &inner, &inner, "127.0.0.1", capture).context(capture)?;
+    }
+    Ok(())
 }
 
 #[test]
 fn made_while_the_tracer_runs() -> Result<()> {
-    let own = Netns::new()?;
-    let mut tracer = Tracer::start(&own, &[])?;
-    let inner = Netns::new()?;
-    let nginx = Nginx::start(&inner, Options::default())?;
-    inner.run("curl", &["-sS", &format!("http://127.0.0.1:{PORT}/hello")])?;
-    tracer.wait_for("the exchange at both ends", |records| {
-        (records.https(&records.conns(&inner)).count() == 2).then_some(())
-    })?;
-    nginx.finish()?;
-    tracer.stop()?;
+    for capture in CAPTURES {
+        let own = Netns::new()?;
+        let mut tracer = Tracer::start(&own, &["--capture", capture])?;
+        let inner = Netns::new()?;
+        let nginx = Nginx::start(&inner, Options::default())?;
+        if capture == "tc" {
+            // The listener makes the namespace known.
+            tracer.wait_for_interface("lo", &inner)?;
+        }
+        inner.run("curl", &["-sS", &format!("http://127.0.0.1:{PORT}/hello")])?;
+        let seen = tracer.wait_for("the exchange at both ends", |records| {
+            (records.https(&records.conns(&inner)).count() == 2).then_some(())
+        });
+        seen.context(capture)?;
+        nginx.finish()?;
+        tracer.stop()?;
+        let attached = bpf::attached(&inner, "lo")?;
+        ensure!(attached.is_empty(), "still attached: {attached:?}");
+    }
     Ok(())
 }
 
-fn each_exchange_is_seen_once(own: &Netns, client: &Netns, server: &Netns, address: &str) -> Result<()> {
+fn each_exchange_is_seen_once(
+    own: &Netns,
+    client: &Netns,
+    server: &Netns,
+    address: &str,
+    capture: &str,
+) -> Result<()> {
     let nginx = Nginx::start(server, Options::default())?;
     let worker = u64::from(nginx.worker());
-    let mut tracer = Tracer::start(own, &[])?;
+    let mut tracer = Tracer::start(own, &["--capture", capture])?;
     let urls: Vec<String> =
         (0..REQUESTS).map(|number| format!("http://{address}:{PORT}/hello?{number}")).collect();
     let args: Vec<&str> = ["-sS"].into_iter().chain(urls.iter().map(String::as_str)).collect();

@@ -11,8 +11,9 @@ use crate::{
     fields::TcpSock,
     globals::{FLOWS, config, debug, now, running},
     headers::{self, Seen},
-    segment::{self, Netns},
-    shown, timewait,
+    segment, shown,
+    sockets::{self, Netns},
+    timewait,
 };
 
 /// All devices that have a link header at this hook and segments too long for the IP header's length are Ethernet's.
@@ -35,17 +36,57 @@ fn on_interface(skb: *mut __sk_buff) -> Option<()> {
     if !running() {
         return None;
     }
-    let seen = headers::read(skb, ETHERNET)?;
+    let mut seen = Seen::default();
+    if !headers::read(skb, ETHERNET, &mut seen) {
+        return None;
+    }
     let netns = Netns { inode: config!(netns), cookie: config!(netns_cookie) };
+    hint(&seen, netns);
+    if config!(capture) == capture::TC {
+        return on_any_interface(skb, &seen, netns);
+    }
+    if seen.flags & tcp_flag::FIN != 0 { for_mini_socket(&seen, netns) } else { None }
+}
+
+/// The classifier for the interfaces of other network namespaces.
+#[classifier]
+pub fn segments_elsewhere(ctx: TcContext) -> i32 {
+    let _ = elsewhere(ctx.skb.skb);
+    TC_ACT_UNSPEC
+}
+
+#[inline(always)]
+fn elsewhere(skb: *mut __sk_buff) -> Option<()> {
+    if !running() {
+        return None;
+    }
+    let mut seen = Seen::default();
+    if !headers::read(skb, ETHERNET, &mut seen) {
+        return None;
+    }
+    let netns = sockets::netns(skb, &seen, is_sent(skb))?;
+    hint(&seen, netns);
+    on_any_interface(skb, &seen, netns)
+}
+
+#[inline(always)]
+fn on_any_interface(skb: *mut __sk_buff, seen: &Seen, netns: Netns) -> Option<()> {
+    shown::show(skb, seen, netns.inode, 0, is_sent(skb));
+    segment::take(skb, seen, netns)
+}
+
+#[inline(always)]
+fn is_sent(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context's own field.
+    unsafe { (*skb).ingress_ifindex == 0 }
+}
+
+/// What may end a TIME_WAIT.
+#[inline(always)]
+fn hint(seen: &Seen, netns: Netns) {
     if seen.flags & tcp_flag::RST != 0 || seen.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
         timewait::hint(&seen.as_receiver(netns.inode), seen.flags, now());
     }
-    if config!(capture) == capture::TC {
-        // SAFETY: the context's own field.
-        shown::show(skb, &seen, netns.inode, 0, unsafe { (*skb).ingress_ifindex } == 0);
-        return segment::take(skb, &seen, netns);
-    }
-    if seen.flags & tcp_flag::FIN != 0 { for_mini_socket(&seen, netns) } else { None }
 }
 
 /// A mini-socket is in no control group.
@@ -77,7 +118,10 @@ fn of_socket(skb: *mut __sk_buff) -> Option<()> {
     }
     let tp = TcpSock::from_sock(sk.cast::<u8>().cast_const())?;
     let (inode, cookie) = tp.netns();
-    let seen = headers::read(skb, 0)?;
+    let mut seen = Seen::default();
+    if !headers::read(skb, 0, &mut seen) {
+        return None;
+    }
     shown::show(skb, &seen, inode, tp.address(), arrived_on == 0);
     segment::take(skb, &seen, Netns { inode, cookie })
 }

@@ -11,6 +11,7 @@ const ETH_P_IPV6: u16 = 0x86dd;
 const IPPROTO_TCP: u8 = 6;
 
 /// What a TCP segment's headers say. Offsets count from the network header.
+#[derive(Default)]
 pub struct Seen {
     pub source: [u32; 4],
     pub destination: [u32; 4],
@@ -58,21 +59,23 @@ impl Seen {
     }
 }
 
-/// Headers of a packet that is a whole TCP segment. `counted_link`: bytes of link header that `skb->len` counts.
-#[inline(always)]
-pub fn read(skb: *mut __sk_buff, counted_link: u32) -> Option<Seen> {
+/// Headers of a packet that is a whole TCP segment; false when it is none. `counted_link`: bytes of link header that
+/// `skb->len` counts.
+#[inline(never)]
+pub fn read(skb: *mut __sk_buff, counted_link: u32, seen: &mut Seen) -> bool {
     // SAFETY: the context's own field.
     let protocol = u16::from_be(unsafe { (*skb).protocol } as u16);
-    match protocol {
-        ETH_P_IP => ipv4(skb, counted_link),
-        ETH_P_IPV6 => ipv6(skb, counted_link),
+    let read = match protocol {
+        ETH_P_IP => ipv4(skb, counted_link, seen),
+        ETH_P_IPV6 => ipv6(skb, counted_link, seen),
         _ => None,
-    }
+    };
+    read.is_some()
 }
 
-/// Headers of an IPv4 packet that is TCP and whole.
+/// An IPv4 packet that is TCP and whole.
 #[inline(always)]
-fn ipv4(skb: *mut __sk_buff, counted_link: u32) -> Option<Seen> {
+fn ipv4(skb: *mut __sk_buff, counted_link: u32, seen: &mut Seen) -> Option<()> {
     let ip: [u8; 20] = load(skb, 0)?;
     let header_len = u32::from(ip[0] & 0x0f) * 4;
     // Fragments other than the first have no TCP header; the first one's payload is not the segment's.
@@ -84,16 +87,16 @@ fn ipv4(skb: *mut __sk_buff, counted_link: u32) -> Option<Seen> {
     // SAFETY: the context's own field.
     let total = if total == 0 { unsafe { (*skb).len }.wrapping_sub(counted_link) } else { total };
     let mapped = 0xffff_u32.to_be();
-    let source = [0, 0, mapped, u32::from_ne_bytes([ip[12], ip[13], ip[14], ip[15]])];
-    let destination = [0, 0, mapped, u32::from_ne_bytes([ip[16], ip[17], ip[18], ip[19]])];
+    seen.source = [0, 0, mapped, u32::from_ne_bytes([ip[12], ip[13], ip[14], ip[15]])];
+    seen.destination = [0, 0, mapped, u32::from_ne_bytes([ip[16], ip[17], ip[18], ip[19]])];
     // SAFETY: the first 16 of 20 bytes.
-    let start = unsafe { ip.as_ptr().cast::<[u64; 2]>().read_unaligned() };
-    tcp(skb, source, destination, header_len, total, start)
+    seen.ip = unsafe { ip.as_ptr().cast::<[u64; 2]>().read_unaligned() };
+    tcp(skb, header_len, total, seen)
 }
 
-/// Headers of an IPv6 packet that is TCP and whole, past up to four extension headers.
+/// An IPv6 packet that is TCP and whole, past up to four extension headers.
 #[inline(always)]
-fn ipv6(skb: *mut __sk_buff, counted_link: u32) -> Option<Seen> {
+fn ipv6(skb: *mut __sk_buff, counted_link: u32, seen: &mut Seen) -> Option<()> {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const DESTINATION: u8 = 60;
@@ -116,42 +119,32 @@ fn ipv6(skb: *mut __sk_buff, counted_link: u32) -> Option<Seen> {
     // As for IPv4: a jumbogram.
     // SAFETY: the context's own field.
     let total = if payload == 0 { unsafe { (*skb).len }.wrapping_sub(counted_link) } else { payload + 40 };
+    seen.source = [ip[2], ip[3], ip[4], ip[5]];
+    seen.destination = [ip[6], ip[7], ip[8], ip[9]];
     // SAFETY: the first 16 of 40 bytes.
-    let start = unsafe { ip.as_ptr().cast::<[u64; 2]>().read_unaligned() };
-    tcp(skb, [ip[2], ip[3], ip[4], ip[5]], [ip[6], ip[7], ip[8], ip[9]], at, total, start)
+    seen.ip = unsafe { ip.as_ptr().cast::<[u64; 2]>().read_unaligned() };
+    tcp(skb, at, total, seen)
 }
 
 #[inline(always)]
-fn tcp(
-    skb: *mut __sk_buff,
-    source: [u32; 4],
-    destination: [u32; 4],
-    at: u32,
-    total: u32,
-    ip: [u64; 2],
-) -> Option<Seen> {
+fn tcp(skb: *mut __sk_buff, at: u32, total: u32, seen: &mut Seen) -> Option<()> {
     let tcp: [u8; 16] = load(skb, at)?;
     let header_len = u32::from(tcp[12] >> 4) * 4;
     let payload_at = at + header_len;
     if header_len < 20 || total < payload_at {
         return None;
     }
-    let flags = tcp[13];
+    seen.flags = tcp[13];
     let seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-    Some(Seen {
-        source,
-        destination,
-        source_port: u16::from_be_bytes([tcp[0], tcp[1]]),
-        destination_port: u16::from_be_bytes([tcp[2], tcp[3]]),
-        // A SYN takes one sequence number before its data (RFC 9293 §3.4; TCP Fast Open, RFC 7413).
-        seq: if flags & tcp_flag::SYN != 0 { seq.wrapping_add(1) } else { seq },
-        flags,
-        window: u16::from_be_bytes([tcp[14], tcp[15]]),
-        at,
-        payload_at,
-        len: total - payload_at,
-        ip,
-    })
+    // A SYN takes one sequence number before its data (RFC 9293 §3.4; TCP Fast Open, RFC 7413).
+    seen.seq = if seen.flags & tcp_flag::SYN != 0 { seq.wrapping_add(1) } else { seq };
+    seen.source_port = u16::from_be_bytes([tcp[0], tcp[1]]);
+    seen.destination_port = u16::from_be_bytes([tcp[2], tcp[3]]);
+    seen.window = u16::from_be_bytes([tcp[14], tcp[15]]);
+    seen.at = at;
+    seen.payload_at = payload_at;
+    seen.len = total - payload_at;
+    Some(())
 }
 
 /// Reads from the network header on.

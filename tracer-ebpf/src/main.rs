@@ -27,6 +27,7 @@ mod scratch;
 mod segment;
 mod shown;
 mod snapshot;
+mod sockets;
 mod state;
 mod timewait;
 mod twice;

@@ -1,28 +1,18 @@
 //! Segments, wherever they are captured: they keep the flow table, and what HTTP framing needs of them is copied.
 
-use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock_tuple},
-    helpers::{bpf_sk_release, bpf_skb_load_bytes, bpf_skc_lookup_tcp},
-};
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
 use tracer_ebpf::{
-    Flow, FlowDir, FlowKey, Header, SegmentRecord, TimeWaitRecord, Tuple, counter, kind, state, tcp_flag,
-    time_wait,
+    Flow, FlowDir, FlowKey, Header, TimeWaitRecord, Tuple, counter, kind, state, tcp_flag, time_wait,
 };
 
 use crate::{
     connections, flows,
     globals::{FLOWS, config, count, now, opaque},
     headers::Seen,
-    payload::{self, Plan, Work},
+    payload::{self, Plan},
     ring, scratch,
+    sockets::{self, Netns},
 };
-
-/// A network namespace.
-#[derive(Clone, Copy)]
-pub struct Netns {
-    pub inode: u32,
-    pub cookie: u64,
-}
 
 impl Seen {
     /// The key of its flow, and the direction.
@@ -44,8 +34,11 @@ pub fn take(skb: *mut __sk_buff, seen: &Seen, netns: Netns) -> Option<()> {
     let (key, dir) = seen.flow_key(netns.cookie);
     let flow = match FLOWS.get_ptr_mut(&key) {
         Some(flow) => flow,
-        None => create(skb, seen, netns.inode, &key, now_ns)?,
+        None => create(skb, seen, netns.inode, &key),
     };
+    if flow.is_null() {
+        return None;
+    }
     // SAFETY: a live map value. Two CPUs may work on one flow, each on its own direction.
     let flow = unsafe { &mut *flow };
     flow.seen = 1;
@@ -94,52 +87,17 @@ fn link_len(skb: *mut __sk_buff, ip: &[u64; 2]) -> Option<u32> {
 }
 
 /// A flow for payload that no established connection announced: the handshake's last ACK was lost or carries data,
-/// or the connection is older than the tracer. Forwarded traffic has no socket here and gets none.
-#[inline(always)]
-fn create(skb: *mut __sk_buff, seen: &Seen, netns: u32, key: &FlowKey, now_ns: u64) -> Option<*mut Flow> {
-    if seen.len == 0 || config!(payload) == 0 {
-        return None;
+/// or the connection is older than the tracer. Forwarded traffic has no socket here and gets none (null).
+#[inline(never)]
+fn create(skb: *mut __sk_buff, seen: &Seen, netns: u32, key: &FlowKey) -> *mut Flow {
+    let wanted = seen.len != 0
+        && config!(payload) != 0
+        && connections::wanted(&seen.as_receiver(netns))
+        && (sockets::has(skb, seen, false) || sockets::has(skb, seen, true));
+    if !wanted {
+        return core::ptr::null_mut();
     }
-    if !connections::wanted(&seen.as_receiver(netns))
-        || !(has_socket(skb, seen, false) || has_socket(skb, seen, true))
-    {
-        return None;
-    }
-    flows::create(key, seen.flags & tcp_flag::SYN != 0, now_ns)
-}
-
-/// Whether a socket of this namespace is the segment's receiver (or its sender).
-#[inline(always)]
-fn has_socket(skb: *mut __sk_buff, seen: &Seen, sender: bool) -> bool {
-    const CURRENT_NETNS: u64 = -1i32 as u64;
-    let (from, from_port, to, to_port) = if sender {
-        (&seen.destination, seen.destination_port, &seen.source, seen.source_port)
-    } else {
-        (&seen.source, seen.source_port, &seen.destination, seen.destination_port)
-    };
-    // SAFETY: plain integers.
-    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
-    let size = if from[2] == 0xffff_u32.to_be() && from[0] == 0 && from[1] == 0 {
-        // SAFETY: all members are plain integers.
-        let v4 = unsafe { &mut tuple.__bindgen_anon_1.ipv4 };
-        (v4.saddr, v4.sport, v4.daddr, v4.dport) = (from[3], from_port.to_be(), to[3], to_port.to_be());
-        size_of_val(v4)
-    } else {
-        // SAFETY: as above.
-        let v6 = unsafe { &mut tuple.__bindgen_anon_1.ipv6 };
-        (v6.saddr, v6.sport, v6.daddr, v6.dport) = (*from, from_port.to_be(), *to, to_port.to_be());
-        size_of_val(v6)
-    };
-    // SAFETY: the tuple is initialised for `size` bytes; a socket found is released.
-    unsafe {
-        let sk = bpf_skc_lookup_tcp(skb.cast(), &mut tuple, size as u32, CURRENT_NETNS, 0);
-        if sk.is_null() {
-            return false;
-        }
-        let found = (*sk).state;
-        bpf_sk_release(sk.cast());
-        found != u32::from(state::TIME_WAIT) && found != u32::from(state::LISTEN)
-    }
+    flows::create(key, seen.flags & tcp_flag::SYN != 0, now()).unwrap_or(core::ptr::null_mut())
 }
 
 /// The orphaned FIN_WAIT2 of `fin_awaited_by` received its FIN: TIME_WAIT begins.
@@ -254,44 +212,43 @@ fn direction(
         dir.lost += 1;
         return None;
     };
-    place.get().record = SegmentRecord {
-        header: Header { kind: kind::SEGMENT, detail: 0, pad: 0, time_ns: now_ns },
-        flow: id,
-        // Of a repeated segment only the FIN or RST is new; its place is the end.
-        offset: if repeated { end } else { offset },
-        data_offset: if repeated { end } else { offset },
-        peer_next,
-        peer_time_ns,
-        len: if repeated { 0 } else { seen.len },
-        copied: 0,
-        seq: seen.seq,
-        lost: dir.lost,
-        dir: index as u8,
-        flags: seen.flags,
-        from_start,
-        pad: 0,
-        // SAFETY: the context's own field.
-        ifindex: unsafe { (*skb).ifindex },
-        a_addr: key.a_addr,
-        b_addr: key.b_addr,
-        a_port: key.a_port,
-        b_port: key.b_port,
-        pad2: 0,
-        netns_cookie: key.netns_cookie,
-    };
+    // Member by member: a whole record would be put together on the 512-byte stack.
+    let record = &mut place.get().record;
+    record.header = Header { kind: kind::SEGMENT, detail: 0, pad: 0, time_ns: now_ns };
+    record.flow = id;
+    // Of a repeated segment only the FIN or RST is new; its place is the end.
+    record.offset = if repeated { end } else { offset };
+    record.data_offset = record.offset;
+    record.peer_next = peer_next;
+    record.peer_time_ns = peer_time_ns;
+    record.len = if repeated { 0 } else { seen.len };
+    record.copied = 0;
+    record.seq = seen.seq;
+    record.lost = dir.lost;
+    record.dir = index as u8;
+    record.flags = seen.flags;
+    record.from_start = from_start;
+    record.pad = 0;
+    // SAFETY: the context's own field.
+    record.ifindex = unsafe { (*skb).ifindex };
+    record.a_addr = key.a_addr;
+    record.b_addr = key.b_addr;
+    record.a_port = key.a_port;
+    record.b_port = key.b_port;
+    record.pad2 = 0;
+    record.netns_cookie = key.netns_cookie;
     if plan.from == u64::MAX || plan.copy == 0 {
         if !payload::write(place.get(), 0, ring::wake_flags()) {
             dir.lost += 1;
         }
     } else if let Some(link_len) = link_len(skb, &seen.ip) {
-        place.get().work = Work {
-            base: u64::from(link_len + seen.payload_at).wrapping_sub(offset),
-            from: plan.from,
-            end,
-            copy: plan.copy,
-            head_seen: u32::from(head_seen),
-            dir: *dir,
-        };
+        let work = &mut place.get().work;
+        work.base = u64::from(link_len + seen.payload_at).wrapping_sub(offset);
+        work.from = plan.from;
+        work.end = end;
+        work.copy = plan.copy;
+        work.head_seen = u32::from(head_seen);
+        work.dir = *dir;
         payload::copy_payload(skb, place.index);
         let work = &place.get().work;
         *direction_of(flow, index) = work.dir;

@@ -25,7 +25,7 @@ pub fn show(skb: *mut __sk_buff, seen: &Seen, netns: u32, sk: u64, sent: bool) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn write(skb: *mut __sk_buff, seen: &Seen, tuple: &Tuple, sk: u64, sent: bool) -> Option<()> {
     let tcp: [u8; 20] = headers::load(skb, seen.at)?;
     let known = CONNS.get_ptr(&sk);

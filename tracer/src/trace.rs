@@ -1,6 +1,6 @@
 //! `tracer trace`: the main loop.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{collections::HashSet, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use aya::maps::{MapData, RingBuf};
@@ -18,7 +18,7 @@ use crate::{
         writer::{Ended, QUEUE_BYTES, Sink, Target},
     },
     http,
-    kernel::{self, Interfaces, Kernel, LinkChanges, Options, ProcProcesses, Tables},
+    kernel::{self, Capture, Elsewhere, Interfaces, Kernel, LinkChanges, Options, ProcProcesses, Tables},
     report::Report,
     selfcheck::Ahead,
     source::{
@@ -36,6 +36,10 @@ const POLL: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
 /// How often the connection table is held against the sockets.
 const RECONCILE: Duration = Duration::from_secs(60);
+/// How often network namespaces are looked for, besides when a connection is in a new one.
+const ELSEWHERE: Duration = Duration::from_secs(5);
+/// Network namespaces remembered as known.
+const MAX_NAMESPACES: usize = 65_536;
 /// Most records handled before signals and timers are looked at again.
 const BATCH: usize = 4096;
 /// How long the end waits for a reader that does not read.
@@ -104,7 +108,13 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
         None => error,
     })?;
     interfaces.refresh(kernel.classifier()?)?;
-    if let Err(error) = kernel::drop_unneeded() {
+    // Interfaces that are named are those of our own namespace.
+    let mut elsewhere =
+        (kernel.capture == Capture::Tc && args.interfaces.is_empty()).then(Elsewhere::default);
+    if let Some(elsewhere) = &mut elsewhere {
+        elsewhere.refresh(kernel.classifier_elsewhere()?);
+    }
+    if let Err(error) = kernel::drop_unneeded(elsewhere.is_some()) {
         eprintln!("tracer: running on with all privileges: {error}");
     }
     let ring = kernel.take_ring()?;
@@ -122,6 +132,8 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
         outputs: Vec::new(),
         recorder,
         events: args.common.events,
+        namespaces: HashSet::new(),
+        namespace_is_new: false,
         undecodable: 0,
         missed: 0,
     };
@@ -131,6 +143,7 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
     let reset_reasons = std::mem::take(&mut kernel.reset_reasons);
     let mut hooks = kernel.hooks.clone();
     hooks.extend(interfaces.hooks());
+    hooks.extend(elsewhere.iter().flat_map(Elsewhere::hooks));
     let limit = args.common.limit();
     let mut report = Report {
         clock: start::clock(),
@@ -156,6 +169,8 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
         args.stats_interval
     };
     let mut stats_due = interval_at(Instant::now() + every, every);
+    let mut elsewhere_due = interval_at(Instant::now() + ELSEWHERE, ELSEWHERE);
+    elsewhere_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reconcile_due = interval_at(Instant::now() + RECONCILE, RECONCILE);
     let deadline = tokio::time::sleep(args.duration.unwrap_or(Duration::from_secs(u32::MAX.into())));
     tokio::pin!(deadline);
@@ -181,6 +196,7 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
                 live.tick(ring.get_mut(), &mut report);
                 kernel.flush_log();
             }
+            _ = elsewhere_due.tick(), if elsewhere.is_some() => live.namespace_is_new = true,
             () = links.changed() => {
                 for name in interfaces.refresh(kernel.classifier()?)? {
                     if args.common.verbose > 0 {
@@ -199,6 +215,11 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
                 tokio::task::yield_now().await;
             },
         }
+        if std::mem::take(&mut live.namespace_is_new)
+            && let Some(elsewhere) = &mut elsewhere
+        {
+            elsewhere.refresh(kernel.classifier_elsewhere()?);
+        }
         if report.is_full() || live.recorder.as_ref().is_some_and(Recorder::has_failed) {
             break None;
         }
@@ -212,7 +233,7 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
     let counters = Ahead::read();
     kernel.set_running(false)?;
     // Detach first: then the ring holds all there is.
-    drop(interfaces);
+    drop((interfaces, elsewhere));
     drop(kernel);
     if end.is_none() {
         while live.drain(ring.get_mut(), &mut report) == BATCH {}
@@ -240,6 +261,9 @@ pub struct Live {
     recorder: Option<Recorder>,
     /// Lines of raw events are wanted.
     events: bool,
+    /// Inodes of those that connections were seen in.
+    namespaces: HashSet<u32>,
+    namespace_is_new: bool,
     /// Ring records that did not have the contract's shape.
     pub undecodable: u64,
     /// Times that the kernel could not run one of our programs.
@@ -255,8 +279,10 @@ impl Live {
             handled += 1;
             match source::decode(&record) {
                 Ok(event) => {
-                    if let Event::Process(process) = &event {
-                        self.processes.introduce(process);
+                    match &event {
+                        Event::Process(process) => self.processes.introduce(process),
+                        Event::Conn { conn, .. } => self.notice_namespace(conn.tuple.netns),
+                        _ => {}
                     }
                     self.tracker.event(event, &mut self.processes, &mut self.outputs);
                 }
@@ -270,6 +296,13 @@ impl Live {
             }
         }
         handled
+    }
+
+    fn notice_namespace(&mut self, netns: u32) {
+        if self.namespaces.len() >= MAX_NAMESPACES {
+            self.namespaces.clear();
+        }
+        self.namespace_is_new |= self.namespaces.insert(netns);
     }
 
     /// What a replay must know ahead of everything.

@@ -127,8 +127,9 @@ pub struct TraceArgs {
 
     /// Where segments are captured [default: cgroup, or tc where that cannot be]
     ///
-    /// `cgroup` sees HTTP in every network namespace, containers included. `tc` sees the interfaces of the tracer's own
-    /// namespace only, and is what --interface chooses.
+    /// `cgroup` reads segments where sockets send and receive them, in every network namespace from its first moment on.
+    /// `tc` reads them on the interfaces of every namespace: a new one is found when a connection is in it, so its first
+    /// exchange may be missed; and it keeps CAP_SYS_ADMIN, to enter them. Both cost about the same.
     #[arg(long, value_enum, value_name = "WHERE", hide_possible_values = true, help_heading = "What to see")]
     pub capture: Option<Capture>,
 

@@ -23,7 +23,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
 /// Where segments are captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Capture {
-    /// On the interfaces of the tracer's own network namespace
+    /// On the interfaces of every network namespace, as they come and go
     Tc,
     /// At the root control group: the sockets of every network namespace
     Cgroup,
@@ -49,6 +49,8 @@ pub struct Kernel {
     pub hooks: Vec<Hook>,
     /// `enum sk_rst_reason` of this kernel.
     pub reset_reasons: Vec<(u32, String)>,
+    /// Where segments are captured.
+    pub capture: Capture,
     /// What its counters mean.
     pub counters: selfcheck::Kernel,
     #[cfg(feature = "ebpf-log")]
@@ -162,6 +164,7 @@ impl Kernel {
         let mut kernel = Self {
             ebpf,
             hooks,
+            capture,
             reset_reasons: types.enumerators("sk_rst_reason"),
             counters: selfcheck::Kernel {
                 tw_counts_begins: types.member("inet_timewait_sock", "tw_kill").is_none(),
@@ -175,7 +178,12 @@ impl Kernel {
             .classifier()?
             .load()
             .map_err(|error| anyhow!("the kernel refused the classifier: {}", say(&error)))?;
-        if capture == Capture::Cgroup {
+        if capture == Capture::Tc {
+            kernel
+                .classifier_elsewhere()?
+                .load()
+                .map_err(|error| anyhow!("the kernel refused the classifier: {}", say(&error)))?;
+        } else {
             cgroup::load(&mut kernel.ebpf).map_err(|error| {
                 anyhow!("the kernel refused the program for the root control group: {error}")
             })?;
@@ -230,6 +238,16 @@ impl Kernel {
     /// The object lacks it.
     pub fn classifier(&mut self) -> Result<&mut SchedClassifier> {
         let program = self.ebpf.program_mut("segments").context("the object lacks the classifier")?;
+        Ok(program.try_into()?)
+    }
+
+    /// The tc program for other network namespaces.
+    ///
+    /// # Errors
+    /// The object lacks it.
+    pub fn classifier_elsewhere(&mut self) -> Result<&mut SchedClassifier> {
+        let program =
+            self.ebpf.program_mut("segments_elsewhere").context("the object lacks the classifier")?;
         Ok(program.try_into()?)
     }
 

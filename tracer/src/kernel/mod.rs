@@ -2,6 +2,7 @@
 
 mod btf;
 mod cgroup;
+mod elsewhere;
 mod hooks;
 mod interfaces;
 mod load;
@@ -13,6 +14,7 @@ mod snapshot;
 mod tables;
 pub mod types;
 
+pub use elsewhere::Elsewhere;
 pub use hooks::Hook;
 pub use interfaces::{Interfaces, LinkChanges};
 pub use load::{Capture, Kernel, Options};

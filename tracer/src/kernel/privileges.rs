@@ -37,18 +37,22 @@ pub fn lockdown() -> Option<String> {
     (mode != "none").then(|| mode.to_owned())
 }
 
-/// Gives up every capability that a running tracer does not need. Where that fails the tracer runs on with what it
+/// Gives up every capability that a running tracer does not need; `enter`: it goes on entering network namespaces (setns(2)). Where that fails the tracer runs on with what it
 /// has, and the error says so.
 ///
 /// # Errors
 /// The kernel refused.
-pub fn drop_unneeded() -> Result<(), caps::errors::CapsError> {
+pub fn drop_unneeded(enter: bool) -> Result<(), caps::errors::CapsError> {
     let permitted = caps::read(None, CapSet::Permitted)?;
     // A kernel before 5.8 knows neither CAP_BPF nor CAP_PERFMON: there CAP_SYS_ADMIN is what works.
     if !permitted.contains(&Capability::CAP_BPF) {
         return Ok(());
     }
-    let keep = permitted.iter().copied().filter(|capability| KEPT.contains(capability)).collect();
+    let keep = permitted
+        .iter()
+        .copied()
+        .filter(|capability| KEPT.contains(capability) || enter && *capability == Capability::CAP_SYS_ADMIN)
+        .collect();
     caps::set(None, CapSet::Inheritable, &caps::CapsHashSet::new())?;
     caps::set(None, CapSet::Effective, &keep)?;
     caps::set(None, CapSet::Permitted, &keep)

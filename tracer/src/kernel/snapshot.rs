@@ -119,7 +119,7 @@ fn run(program: &mut Iter) -> Result<(), String> {
 }
 
 /// Every network namespace that a process is in or that `ip netns` keeps, by inode.
-fn namespaces() -> BTreeMap<u64, File> {
+pub(super) fn namespaces() -> BTreeMap<u64, File> {
     let of_processes = fs::read_dir("/proc")
         .into_iter()
         .flatten()
