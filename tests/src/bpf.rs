@@ -52,6 +52,16 @@ impl Held {
     }
 }
 
+/// Name, runs and time in nanoseconds of the programs with these numbers, where `kernel.bpf_stats_enabled` is on.
+pub fn run_times(ids: &BTreeSet<u64>) -> Result<Vec<(String, u64, u64)>> {
+    let all = list("prog")?;
+    let wanted = |entry: &&Value| entry["id"].as_u64().is_some_and(|id| ids.contains(&id));
+    let times = |entry: &Value| {
+        Some((entry["name"].as_str()?.to_owned(), entry["run_cnt"].as_u64()?, entry["run_time_ns"].as_u64()?))
+    };
+    Ok(all.iter().filter(wanted).filter_map(times).collect())
+}
+
 /// Names of the programs with these numbers.
 pub fn program_names(ids: &BTreeSet<u64>) -> Result<BTreeSet<String>> {
     let wanted = |entry: &&Value| entry["id"].as_u64().is_some_and(|id| ids.contains(&id));

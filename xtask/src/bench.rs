@@ -6,16 +6,21 @@ use anyhow::Result;
 use clap::ValueEnum;
 use xtask::cmd;
 
+use crate::run;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Bench {
     /// The HTTP engine, from memory
     Engine,
+    /// The whole tracer beside a busy server, by where it captures; as root
+    Capture,
 }
 
 impl Bench {
     fn name(self) -> &'static str {
         match self {
             Self::Engine => "engine",
+            Self::Capture => "capture",
         }
     }
 }
@@ -24,7 +29,9 @@ impl Bench {
 pub fn bench(root: &Path, which: Option<Bench>, args: &[OsString]) -> Result<()> {
     for bench in Bench::value_variants().iter().filter(|bench| which.is_none_or(|which| which == **bench)) {
         let mut cargo = cmd::cargo(root);
-        cargo.args(["bench", "--package", "tracer", "--bench", bench.name(), "--"]).args(args);
+        let package = if *bench == Bench::Engine { "tracer" } else { "tests" };
+        cargo.args(["bench", "--package", package, "--bench", bench.name(), "--"]).args(args);
+        cargo.env("TRACER_BIN", run::build(root)?);
         cmd::run(&mut cargo)?;
     }
     Ok(())
