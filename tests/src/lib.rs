@@ -3,12 +3,16 @@
 pub mod bpf;
 pub mod client;
 pub mod counters;
+pub mod curl;
 pub mod frame;
 pub mod go;
 pub mod netns;
 pub mod nginx;
 pub mod process;
+pub mod program;
 pub mod records;
+pub mod said;
+pub mod scene;
 pub mod scratch;
 pub mod socket;
 pub mod stage;
