@@ -63,13 +63,14 @@ fn transfer(line: &str) -> Result<Transfer> {
     };
     let (_, rest) = url.split_once("://").context("no scheme")?;
     let target = rest.find('/').map_or("/", |start| &rest[start..]);
+    let status = Some(status.parse()?).filter(|status| *status != 0);
     let said = Said {
         port: port.parse()?,
         method: method.to_owned(),
         target: target.to_owned(),
-        status: Some(status.parse()?).filter(|status| *status != 0),
+        status,
         request_body: Some(upload.parse()?),
-        response_body: Some(download.parse()?),
+        response_body: status.and(Some(download.parse()?)),
         ..Said::default()
     };
     let us = |seconds: &str| Ok::<_, anyhow::Error>(seconds.parse::<f64>()? * 1e6);

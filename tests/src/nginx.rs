@@ -73,7 +73,7 @@ impl Entry {
     /// what it happened to have read.
     pub fn said(&self) -> Said {
         const CLIENT_LEFT: u64 = 499;
-        let plain = !self.chunked && !self.expects && self.status != 101;
+        let plain = !self.chunked && !self.expects && !matches!(self.status, 101 | CLIENT_LEFT);
         Said {
             port: self.remote_port,
             method: self.method.clone(),

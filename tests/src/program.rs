@@ -9,12 +9,12 @@ use std::{
 };
 
 /// A Python program of `tests/programs`.
-pub fn python(netns: &Netns, name: &str) -> Result<Command> {
+pub fn python(netns: &Netns, name: &str) -> Command {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name);
     let mut command = netns.command("python3");
     // No files beside the sources.
     command.arg("-uB").arg(path);
-    Ok(command)
+    command
 }
 
 /// A Go program of `tests/programs`.

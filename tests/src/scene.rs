@@ -57,7 +57,8 @@ impl Scene {
         let https: Vec<Record> = run.records.https(&conns).collect();
         let pairs = clients.into_iter().map(|client| Pair::of(client, &conns, &https));
         let stats = run.records.final_stats().context("no final stats")?;
-        Ok(Story { pairs: pairs.collect::<Result<_>>()?, stats })
+        let pairs = pairs.collect::<Result<_>>().with_context(|| format!("lost: {}", stats.at("/lost")))?;
+        Ok(Story { pairs, stats })
     }
 }
 

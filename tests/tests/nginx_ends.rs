@@ -2,11 +2,14 @@
 //! answer.
 
 use anyhow::{Result, ensure};
-use std::{fs::File, io::Read as _, net::TcpStream};
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+};
 use tests::{
     client, curl,
     nginx::{self, Nginx, Options, PORT},
-    scene::{Scene, check_complete, check_said, only},
+    scene::{Exchange, Scene, check_complete, check_said, only},
     scratch::Scratch,
 };
 
@@ -17,10 +20,6 @@ fn until_closed(scene: &Scene, requests: usize) -> Result<()> {
         let (status, _) = client::get(&mut stream, &format!("/hello?{number}"))?;
         ensure!(status == 200, "status {status}");
     }
-    wait_for_end(&mut stream)
-}
-
-fn wait_for_end(stream: &mut TcpStream) -> Result<()> {
     ensure!(stream.read(&mut [0])? == 0, "more came");
     Ok(())
 }
@@ -74,17 +73,30 @@ fn idle_for_too_long() -> Result<()> {
     Ok(())
 }
 
+const SMALL: &str = "location /small { client_max_body_size 1k; root /nonexistent; dav_methods PUT; }";
+const TOO_LARGE: u64 = 64 << 20;
+
+/// What every request that is too large must look like.
+fn check_refused(exchange: &Exchange) -> Result<()> {
+    exchange.check("refused before it was all there", |http| {
+        http.count("/response/status") == Some(413)
+            && http.at("/keep_alive/response") == false
+            && http.text("/request/headers/content-length") == TOO_LARGE.to_string()
+            && http.count("/request/body_bytes").is_some_and(|bytes| bytes < TOO_LARGE)
+    })?;
+    exchange.check("the response came to its end", |http| http.text("/outcome") == "complete")
+}
+
+/// curl stops sending when it reads the answer.
 #[test]
-fn request_too_large() -> Result<()> {
-    const SIZE: u64 = 64 << 20;
+fn refused_while_curl_sends() -> Result<()> {
     let scene = Scene::start()?;
-    let locations = "location /small { client_max_body_size 1k; root /nonexistent; dav_methods PUT; }";
-    let nginx = Nginx::start(&scene.netns, Options { locations, ..Options::default() })?;
+    let nginx = Nginx::start(&scene.netns, Options { locations: SMALL, ..Options::default() })?;
     let scratch = Scratch::new()?;
     let path = scratch.file("large");
-    File::create(&path)?.set_len(SIZE)?;
+    File::create(&path)?.set_len(TOO_LARGE)?;
     let path = path.to_string_lossy();
-    // curl stops sending when it reads the answer; the rate leaves nginx the time for it.
+    // The rate leaves nginx the time to answer.
     let args = ["-H", "Expect:", "--limit-rate", "20M", "-T", &path];
     let transfers = curl::run(&scene.netns, &args, &[scene.url(PORT, "/small/file")])?;
     let log = nginx.finish()?;
@@ -92,14 +104,33 @@ fn request_too_large() -> Result<()> {
     let pairs = story.to(PORT);
     check_said(&pairs, &curl::said(&transfers))?;
     check_said(&pairs, &nginx::said(&log))?;
-    let exchange = only(&only(&pairs)?.exchanges)?;
-    exchange.check("refused before it was all there", |http| {
-        http.count("/response/status") == Some(413)
-            && http.at("/keep_alive/response") == false
-            && http.text("/request/headers/content-length") == SIZE.to_string()
-            && http.count("/request/body_bytes").is_some_and(|bytes| 0 < bytes && bytes < SIZE)
-    })?;
-    exchange.check("the response came to its end", |http| http.text("/outcome") == "complete")
+    check_refused(only(&only(&pairs)?.exchanges)?)
+}
+
+/// A part of the content comes with the head, and no more after the answer.
+#[test]
+fn refused_with_a_part_of_its_body() -> Result<()> {
+    const SENT: usize = 100_000;
+    let scene = Scene::start()?;
+    let nginx = Nginx::start(&scene.netns, Options { locations: SMALL, ..Options::default() })?;
+    let mut stream = client::connect(&scene.netns, scene.address(PORT))?;
+    let head = format!("PUT /small/file HTTP/1.1\r\nHost: test\r\nContent-Length: {TOO_LARGE}\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), &[b'x'; SENT]].concat())?;
+    let answer = std::io::read_to_string(&mut stream)?;
+    drop(stream);
+    let log = nginx.finish()?;
+    let story = scene.finish(1)?;
+    let pairs = story.to(PORT);
+    check_said(&pairs, &nginx::said(&log))?;
+    let pair = only(&pairs)?;
+    pair.check_closed_by("server")?;
+    let exchange = only(&pair.exchanges)?;
+    check_refused(exchange)?;
+    exchange.check("what was sent", |http| http.count("/request/body_bytes") == Some(SENT as u64))?;
+    exchange.check("what was answered", |http| {
+        let part = |name| http.count(&format!("/response/{name}_bytes")).unwrap_or_default();
+        part("header") + part("body") == answer.len() as u64
+    })
 }
 
 /// nginx asks a listener that takes connections and says nothing.

@@ -84,6 +84,9 @@ func main() {
 		defer func() {
 			status, length := fmt.Sprint(answer.status), fmt.Sprint(answer.bytes)
 			switch {
+			case r.Method == http.MethodHead:
+				// What is written is counted, and not sent.
+				length = "0"
 			case r.URL.Path == "/never":
 				status, length = "-", "-"
 			case r.URL.Path == "/large" && r.Header.Get("Part") != "", r.URL.Path == "/stall":
