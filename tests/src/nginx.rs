@@ -65,6 +65,8 @@ pub struct Entry {
     pub expects: bool,
     /// The response comes in chunks.
     pub chunked: bool,
+    /// Of HTTP, such as `HTTP/1.1`.
+    pub version: String,
 }
 
 impl Entry {
@@ -164,7 +166,7 @@ worker_processes 1;
 pid {folder}/nginx.pid;
 events {{ worker_connections 4096; }}
 http {{
-    log_format figures '$request_method $request_uri $status $body_bytes_sent $connection $connection_requests $bytes_sent $remote_port $request_length $request_time $content_length$http_transfer_encoding $http_expect $sent_http_transfer_encoding';
+    log_format figures '$request_method $request_uri $status $body_bytes_sent $connection $connection_requests $bytes_sent $remote_port $request_length $request_time $content_length$http_transfer_encoding $http_expect $sent_http_transfer_encoding $server_protocol';
     access_log {folder}/access.log figures;
     client_body_temp_path {folder}/temp;
     types {{ text/plain txt; }}
@@ -205,6 +207,7 @@ fn entry(line: &str) -> Result<Entry> {
         content_length: content_length(next()?)?,
         expects: none_or::<String>(next()?)?.is_some(),
         chunked: none_or::<String>(next()?)?.is_some(),
+        version: next()?.to_owned(),
     })
 }
 

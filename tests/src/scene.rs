@@ -173,6 +173,9 @@ impl Pair {
                 ensure!(conn.text("/close/how") == "fin", "closed in order: {conn:?}");
             }
         }
+        let by = self.ends().map(|conn| conn.text("/close/by"));
+        let agreed = matches!(by, ["local", "remote"] | ["remote", "local"] | ["both", "both"]);
+        ensure!(agreed, "who closed, {by:?}: {self:?}");
         if self.client.text("/close/how") == "fin" {
             let bytes = |conn: &Record, way: &str| conn.count(&format!("/bytes_{way}"));
             for (from, to) in [(&self.client, &self.server), (&self.server, &self.client)] {
