@@ -12,14 +12,13 @@ pub struct Transfer {
     pub header: u64,
     /// Head of the request.
     pub request: u64,
-    /// When it was ready to send the request, and when it had the whole response, since its start.
-    pub ready_us: f64,
-    pub done_us: f64,
+    /// From the connection's handshake, or its own start when there was a connection, to the end of the response.
+    pub lasted_us: f64,
 }
 
 /// For `--write-out`: what [`parse`] reads.
 pub const FORMAT: &str = "%{local_port} %{method} %{url} %{http_code} %{size_upload} %{size_download} \
-    %{size_header} %{size_request} %{time_pretransfer} %{time_total}\\n";
+    %{size_header} %{size_request} %{time_connect} %{time_total}\\n";
 
 /// A curl that throws away what it reads.
 pub fn command(netns: &Netns, args: &[&str], urls: &[String]) -> Command {
@@ -58,7 +57,7 @@ pub fn said(transfers: &[Transfer]) -> Vec<Said> {
 
 fn transfer(line: &str) -> Result<Transfer> {
     let fields: Vec<&str> = line.split(' ').collect();
-    let [port, method, url, status, upload, download, header, request, ready, done] = fields[..] else {
+    let [port, method, url, status, upload, download, header, request, connected, done] = fields[..] else {
         bail!("ten fields wanted")
     };
     let (_, rest) = url.split_once("://").context("no scheme")?;
@@ -74,6 +73,6 @@ fn transfer(line: &str) -> Result<Transfer> {
         ..Said::default()
     };
     let us = |seconds: &str| Ok::<_, anyhow::Error>(seconds.parse::<f64>()? * 1e6);
-    let (ready_us, done_us) = (us(ready)?, us(done)?);
-    Ok(Transfer { said, header: header.parse()?, request: request.parse()?, ready_us, done_us })
+    let lasted_us = us(done)? - us(connected)?;
+    Ok(Transfer { said, header: header.parse()?, request: request.parse()?, lasted_us })
 }

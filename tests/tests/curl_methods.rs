@@ -147,12 +147,11 @@ fn slow_body_lasts_as_long_as_curl_says() -> Result<()> {
     })?;
     let pair = only(&story.pairs)?;
     for (exchange, transfer) in pair.exchanges.iter().zip(&transfers) {
-        let (ready, done) = (transfer.ready_us, transfer.done_us);
         exchange.check("content", |http| http.count("/request/body_bytes") == Some(SIZE))?;
         // Some 1.5 s; curl counts whole microseconds.
         exchange.check("duration", |http| {
             let us = http.number("/duration_us").unwrap_or_default();
-            us > (done - ready) / 2.0 && us <= done - ready + 2.0
+            us > transfer.lasted_us / 2.0 && us <= transfer.lasted_us + 2.0
         })?;
         exchange.check("most of it is the request", |http| {
             let part = |path| http.number(path).unwrap_or_default();

@@ -86,7 +86,7 @@ fn large_file_by_sendfile() -> Result<()> {
     let (transfer, entry) = (transfers.first().context("no transfer")?, log.first().context("no entry")?);
     ensure!(entry.body_bytes_sent == LARGE, "{entry:?}");
     // nginx tells whole milliseconds and ends when the last bytes are with the kernel; curl tells whole microseconds.
-    let (shortest, longest) = (entry.request_time_us - 2000.0, transfer.done_us - transfer.ready_us + 2.0);
+    let (shortest, longest) = (entry.request_time_us - 2000.0, transfer.lasted_us + 2.0);
     exchange.check(&format!("duration, {shortest} to {longest}"), |http| {
         http.number("/duration_us").is_some_and(|us| shortest <= us && us <= longest)
     })?;
