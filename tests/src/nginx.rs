@@ -85,7 +85,6 @@ impl Entry {
             request_body: self.content_length.filter(|_| self.status < 400),
             request_bytes: (self.content_length == Some(0)).then_some(self.request_length),
             response_bytes: plain.then_some(self.bytes_sent),
-            ..Said::default()
         }
     }
 }

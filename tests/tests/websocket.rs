@@ -40,8 +40,9 @@ fn upgraded_on_both_hops() -> Result<()> {
     }
     drop(stream);
 
-    let (said, _) = server.finish(1)?;
+    // nginx ends when it has closed both its connections.
     let log = nginx.finish()?;
+    let (said, _) = server.finish(1)?;
     let story = scene.finish(2)?;
     let (front, back) = (story.to(PORT), story.to(BACK));
     check_said(&front, &nginx::said(&log))?;
