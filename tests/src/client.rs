@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    thread,
 };
 
 /// Listens inside a namespace; the socket may be used from everywhere.
@@ -40,6 +41,35 @@ pub fn pass(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) -> Result<()
     to.read_exact(&mut read)?;
     ensure!(read == bytes, "other bytes arrived");
     Ok(())
+}
+
+/// Reads up to the end of this mark, and no byte more.
+pub fn read_until(stream: &mut TcpStream, mark: &str) -> Result<String> {
+    let mut text = Vec::new();
+    while !text.ends_with(mark.as_bytes()) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        text.extend(byte);
+    }
+    Ok(String::from_utf8(text)?)
+}
+
+/// Sends bytes on one end while the other end reads them, however many they are.
+pub fn pass_much(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) -> Result<()> {
+    let read = exchange(from, to, bytes, bytes.len())?;
+    ensure!(read == bytes, "other bytes arrived");
+    Ok(())
+}
+
+/// Sends bytes on one end while as many as wanted are read from the other, which may be the same.
+pub fn exchange(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8], wanted: usize) -> Result<Vec<u8>> {
+    let mut read = vec![0; wanted];
+    thread::scope(|scope| -> Result<()> {
+        let writing = scope.spawn(|| from.write_all(bytes));
+        to.read_exact(&mut read)?;
+        Ok(writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
+    })?;
+    Ok(read)
 }
 
 /// One GET on a connection that stays open; the response's status and body.

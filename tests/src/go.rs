@@ -80,7 +80,7 @@ fn lines(stdout: ChildStdout) -> Receiver<String> {
 }
 
 /// Compiles a program of `tests/programs`; Go keeps what did not change.
-fn build(program: &str, name: &str) -> Result<String> {
+pub fn build(program: &str, name: &str) -> Result<String> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = folder()?;

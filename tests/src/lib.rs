@@ -3,13 +3,17 @@
 pub mod bpf;
 pub mod client;
 pub mod counters;
+pub mod curl;
 pub mod frame;
 pub mod go;
 pub mod netns;
 pub mod nginx;
 pub mod pcap;
 pub mod process;
+pub mod program;
 pub mod records;
+pub mod said;
+pub mod scene;
 pub mod scratch;
 pub mod sniffer;
 pub mod socket;

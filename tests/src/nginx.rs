@@ -1,6 +1,12 @@
 //! nginx with a configuration of its own, in the foreground, one worker.
 
-use crate::{netns::Netns, process::Process, scratch::Scratch, wait};
+use crate::{
+    netns::Netns,
+    process::Process,
+    said::{Said, none_or},
+    scratch::Scratch,
+    wait,
+};
 use anyhow::{Context as _, Result, ensure};
 use std::{
     fs::{self, File},
@@ -11,16 +17,20 @@ use std::{
 /// The port that it listens on, IPv4 and IPv6.
 pub const PORT: u16 = 8080;
 
-/// How long it keeps connections.
+/// How long it keeps connections, and what it has besides.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     pub keepalive_timeout_s: u32,
     pub keepalive_requests: u32,
+    /// More locations of its server.
+    pub locations: &'a str,
+    /// More servers, and what belongs there.
+    pub servers: &'a str,
 }
 
-impl Default for Options {
+impl Default for Options<'_> {
     fn default() -> Self {
-        Self { keepalive_timeout_s: 75, keepalive_requests: 1000 }
+        Self { keepalive_timeout_s: 75, keepalive_requests: 1000, locations: "", servers: "" }
     }
 }
 
@@ -33,7 +43,7 @@ pub struct Nginx {
 }
 
 /// A line of its access log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     pub method: String,
     pub uri: String,
@@ -44,10 +54,48 @@ pub struct Entry {
     /// The request's place on its connection.
     pub connection_requests: u64,
     pub bytes_sent: u64,
+    /// Port of the client.
+    pub remote_port: u16,
+    /// Head and content of the request, as far as nginx read them.
+    pub request_length: u64,
+    /// From the first byte that it read to the last one that it gave to the kernel.
+    pub request_time_us: f64,
+    /// What the request announces as its content, or had in chunks; none where those were not read.
+    pub content_length: Option<u64>,
+    pub expects: bool,
+    /// The response comes in chunks.
+    pub chunked: bool,
+    /// Of HTTP, such as `HTTP/1.1`.
+    pub version: String,
+}
+
+impl Entry {
+    /// What it says of the messages. Framing of chunks and interim responses are body for nginx, and so is what comes
+    /// after 101. Of a request that it refuses it does not read all, and of content that it does not need it counts
+    /// what it happened to have read.
+    pub fn said(&self) -> Said {
+        const CLIENT_LEFT: u64 = 499;
+        let plain = !self.chunked && !self.expects && !matches!(self.status, 101 | CLIENT_LEFT);
+        Said {
+            port: self.remote_port,
+            method: self.method.clone(),
+            target: self.uri.clone(),
+            status: Some(self.status).filter(|status| *status != CLIENT_LEFT),
+            response_body: plain.then_some(self.body_bytes_sent),
+            request_body: self.content_length.filter(|_| self.status < 400),
+            request_bytes: (self.content_length == Some(0)).then_some(self.request_length),
+            response_bytes: plain.then_some(self.bytes_sent),
+        }
+    }
+}
+
+/// What several entries said.
+pub fn said(log: &[Entry]) -> Vec<Said> {
+    log.iter().map(Entry::said).collect()
 }
 
 impl Nginx {
-    pub fn start(netns: &Netns, options: Options) -> Result<Self> {
+    pub fn start(netns: &Netns, options: Options<'_>) -> Result<Self> {
         let scratch = Scratch::new()?;
         for folder in ["files", "up", "temp"] {
             fs::create_dir(scratch.file(folder))?;
@@ -107,9 +155,9 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(folder: &Path, options: Options) -> String {
+fn configuration(folder: &Path, options: Options<'_>) -> String {
     let folder = folder.display();
-    let Options { keepalive_timeout_s, keepalive_requests } = options;
+    let Options { keepalive_timeout_s, keepalive_requests, locations, servers } = options;
     format!(
         "user root;
 daemon off;
@@ -117,7 +165,7 @@ worker_processes 1;
 pid {folder}/nginx.pid;
 events {{ worker_connections 4096; }}
 http {{
-    log_format figures '$request_method $request_uri $status $body_bytes_sent $connection $connection_requests $bytes_sent';
+    log_format figures '$request_method $request_uri $status $body_bytes_sent $connection $connection_requests $bytes_sent $remote_port $request_length $request_time $content_length$http_transfer_encoding $http_expect $sent_http_transfer_encoding $server_protocol';
     access_log {folder}/access.log figures;
     client_body_temp_path {folder}/temp;
     types {{ text/plain txt; }}
@@ -133,7 +181,9 @@ http {{
         location /files/ {{ root {folder}; }}
         location /packed/ {{ alias {folder}/files/; gzip on; gzip_min_length 1; }}
         location /up/ {{ root {folder}; dav_methods PUT; client_max_body_size 64m; }}
+        {locations}
     }}
+    {servers}
 }}
 "
     )
@@ -150,5 +200,22 @@ fn entry(line: &str) -> Result<Entry> {
         connection: next()?.parse()?,
         connection_requests: next()?.parse()?,
         bytes_sent: next()?.parse()?,
+        remote_port: next()?.parse()?,
+        request_length: next()?.parse()?,
+        request_time_us: next()?.parse::<f64>()? * 1e6,
+        content_length: content_length(next()?)?,
+        expects: none_or::<String>(next()?)?.is_some(),
+        chunked: none_or::<String>(next()?)?.is_some(),
+        version: next()?.to_owned(),
     })
+}
+
+/// `$content_length` and `Transfer-Encoding`. Of chunks that it has read, nginx knows the length.
+fn content_length(fields: &str) -> Result<Option<u64>> {
+    let length = fields.trim_end_matches(|last| !char::is_ascii_digit(&last));
+    match fields {
+        "--" => Ok(Some(0)),
+        _ if length.is_empty() => Ok(None),
+        _ => Ok(Some(length.parse()?)),
+    }
 }

@@ -5,6 +5,7 @@ use std::{fs, io::Write as _, path::Path, process::Stdio};
 use tests::{
     client,
     counters::Counters,
+    curl::{self, Transfer},
     netns::Netns,
     nginx::{Entry, Nginx, Options, PORT},
     process::Process,
@@ -15,19 +16,6 @@ use tests::{
 
 /// The interim response that nginx sends to a client that waits for one.
 const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
-
-/// What curl says about a transfer.
-#[derive(Debug)]
-struct Transfer {
-    status: u64,
-    /// Content of the response, without chunk framing.
-    download: u64,
-    /// Heads of all responses, interim ones too.
-    header: u64,
-    /// Head of the request.
-    request: u64,
-    upload: u64,
-}
 
 /// One curl, from the first exchange of its connection to the last.
 struct Curl<'a> {
@@ -41,25 +29,13 @@ fn one<'a>(args: &'a [&'a str], path: &'a [&'a str; 1]) -> Curl<'a> {
 
 impl Curl<'_> {
     fn run(&self, netns: &Netns, host: &str, input: &Path) -> Result<Vec<Transfer>> {
-        const FORMAT: &str = "%{http_code} %{size_download} %{size_header} %{size_request} %{size_upload}\n";
-        let mut command = netns.command("curl");
-        command.args(["-sS", "--max-time", "20"]).args(self.args);
-        for path in self.paths {
-            command.args(["-o", "/dev/null", &format!("http://{host}:{PORT}{path}")]);
-        }
-        command.args(["-w", FORMAT]).stdin(fs::File::open(input)?).stdout(Stdio::piped());
-        let mut curl = Process::spawn(&mut command)?;
+        let urls: Vec<String> = self.paths.iter().map(|path| format!("http://{host}:{PORT}{path}")).collect();
+        let mut command = curl::command(netns, self.args, &urls);
+        let mut curl = Process::spawn(command.stdin(fs::File::open(input)?).stdout(Stdio::piped()))?;
         let status = curl.wait(wait::LIMIT * 2)?;
         ensure!(status.success(), "{command:?}: {status}");
-        let text = std::io::read_to_string(curl.child().stdout.take().context("no standard output")?)?;
-        text.lines().map(|line| transfer(line).with_context(|| format!("curl: {line}"))).collect()
+        curl::parse(&std::io::read_to_string(curl.child().stdout.take().context("no standard output")?)?)
     }
-}
-
-fn transfer(line: &str) -> Result<Transfer> {
-    let figures: Vec<u64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-    let [status, download, header, request, upload] = figures[..] else { bail!("five figures wanted") };
-    Ok(Transfer { status, download, header, request, upload })
 }
 
 /// Everything that one test needs.
@@ -141,16 +117,16 @@ impl Seen {
     fn check_curl(&self, transfer: &Transfer) -> Result<()> {
         for http in &self.ends {
             let text = || format!("{transfer:?} {http:?}");
-            ensure!(http.count("/response/status") == Some(transfer.status), text());
-            ensure!(http.count("/response/body_bytes") == Some(transfer.download), text());
+            ensure!(http.count("/response/status") == transfer.said.status, text());
+            ensure!(http.count("/response/body_bytes") == transfer.said.response_body, text());
             // curl counts the framing of the chunks that it sends.
             if http.text("/request/framing") != "chunked" {
-                ensure!(http.count("/request/body_bytes") == Some(transfer.upload), text());
+                ensure!(http.count("/request/body_bytes") == transfer.said.request_body, text());
             }
             if http.at("/informational").as_array().is_none_or(Vec::is_empty) {
                 ensure!(http.count("/response/header_bytes") == Some(transfer.header), text());
             }
-            if transfer.upload == 0 {
+            if transfer.said.request_body == Some(0) {
                 ensure!(http.count("/request/header_bytes") == Some(transfer.request), text());
             }
         }
@@ -238,7 +214,7 @@ fn not_modified_has_no_body() -> Result<()> {
     let paths = ["/files/text.txt", "/hello"];
     let curl = Curl { args: &["-H", &condition], paths: &paths };
     let transfers = curl.run(&bench.netns, "127.0.0.1", &input)?;
-    ensure!(transfers[0].status == 304, "{transfers:?}");
+    ensure!(transfers[0].said.status == Some(304), "{transfers:?}");
     let all = bench.finish("ipv4")?;
     ensure!(all.len() == 3, "three exchanges");
     for (seen, transfer) in all[1..].iter().zip(&transfers) {

@@ -12,11 +12,13 @@ use crate::{
     scratch::{CHUNK, SCRATCH, Scratch},
 };
 
-/// Pieces of the largest segment (64 KiB; BIG TCP's may be larger, and what is beyond counts as over the budget).
-const MAX_PIECES: u32 = 16;
+/// Pieces of the largest segment: two of loopback's 64 KiB (`tcp_tso_autosize`); BIG TCP's may be larger, and what is
+/// beyond counts as over the budget.
+const MAX_PIECES: u32 = 32;
+const MAX_COPY: u32 = MAX_PIECES * CHUNK as u32;
 
 /// Chunks (RFC 9112 §7.1) stepped through in one segment; of what is behind them all is copied.
-const MAX_CHUNKS: u32 = 24;
+const MAX_CHUNKS: u32 = 128;
 
 /// Bytes in which the line between two chunks has to end.
 const LINE: u32 = 32;
@@ -44,6 +46,13 @@ pub fn turn(dir: &mut FlowDir) {
     if dir.mode == mode::FEEDBACK {
         dir.mode = mode::START;
     }
+}
+
+/// How much of this can be copied.
+#[inline(always)]
+fn within_budget(dir: &FlowDir, size: u32) -> u32 {
+    let most = if dir.budget < MAX_COPY { dir.budget } else { MAX_COPY };
+    if size > most { most } else { size }
 }
 
 /// Bytes are missing before this segment. Within content that does not matter.
@@ -107,8 +116,7 @@ pub fn wanted(dir: &mut FlowDir, flow: u64, index: usize, offset: u64, end: u64)
         }
     }
     let rest = (end - from) as u32;
-    let most = if dir.budget < MAX_PIECES * CHUNK as u32 { dir.budget } else { MAX_PIECES * CHUNK as u32 };
-    let copy = if rest > most { most } else { rest };
+    let copy = within_budget(dir, rest);
     if copy < rest && dir.mode != mode::CHUNK {
         count(counter::BYTES_OVER_BUDGET, u64::from(rest - copy));
     }
@@ -289,7 +297,7 @@ pub extern "C" fn give_up(place: u32) -> u32 {
     let work = unsafe { &mut (*scratch).work };
     (work.dir.carried, work.dir.mode) = (0, mode::FEEDBACK);
     let left = work.end.wrapping_sub(work.from) as u32;
-    work.copy = if left > work.dir.budget { work.dir.budget } else { left };
+    work.copy = within_budget(&work.dir, left);
     if work.copy < left {
         count(counter::BYTES_OVER_BUDGET, u64::from(left - work.copy));
     }
