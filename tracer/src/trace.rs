@@ -97,7 +97,7 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
         payload: !args.common.no_http,
         segments: args.common.segments,
         capture: args.capture(),
-        ring_bytes: args.ring_size,
+        ring_bytes: args.ring_bytes(),
         max_connections: args.common.max_connections,
     };
     let mut kernel = Kernel::attach(&options).map_err(|error| match kernel::lockdown() {

@@ -155,12 +155,23 @@ pub struct TraceArgs {
     pub duration: Option<Duration>,
 
     /// Buffer between kernel and daemon, such as 8M; rounded up to a power of two
-    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = values::ring_size)]
+    ///
+    /// [default: 8M, and for more than 262144 connections in proportion up to 64M]
+    #[arg(long, value_name = "BYTES", value_parser = values::ring_size)]
     #[arg(help_heading = "Limits")]
-    pub ring_size: u32,
+    pub ring_size: Option<u32>,
 }
 
 impl TraceArgs {
+    /// Bytes between kernel and daemon. Growing tables and looking through them keep the daemon from reading for a moment,
+    /// the longer the more connections there are.
+    pub fn ring_bytes(&self) -> u32 {
+        const FOR_ONE_TABLE: u32 = 8 << 20;
+        const ONE_TABLE: u32 = 262_144;
+        let tables = self.common.max_connections.div_ceil(ONE_TABLE).clamp(1, 8);
+        self.ring_size.unwrap_or(FOR_ONE_TABLE * tables.next_power_of_two())
+    }
+
     /// Where to capture; an interface is the classifier's to watch.
     pub fn capture(&self) -> Option<Capture> {
         self.capture.or((!self.interfaces.is_empty()).then_some(Capture::Tc))

@@ -58,7 +58,12 @@ fn defaults() {
     assert!(args.filter().is_empty());
     assert_eq!(args.common.header_policy(), HeaderPolicy::default());
     assert_eq!(args.stats_interval, Duration::from_secs(10));
-    assert_eq!((args.ring_size, args.common.max_connections), (8 << 20, 262_144));
+    assert_eq!((args.ring_bytes(), args.common.max_connections), (8 << 20, 262_144));
+    let ring_bytes = |connections| trace(&["--max-connections", connections]).ring_bytes();
+    assert_eq!(
+        ["1", "262145", "2000000", "16000000"].map(ring_bytes),
+        [8 << 20, 16 << 20, 64 << 20, 64 << 20]
+    );
     assert_eq!((args.duration, args.common.count, args.common.output_file()), (None, None, None));
     assert!(
         !args.common.events && !args.common.no_http && args.common.verbose == 0 && args.interfaces.is_empty()
@@ -116,7 +121,7 @@ fn times() {
 
 #[test]
 fn sizes() {
-    let size = |text| trace(&["--ring-size", text]).ring_size;
+    let size = |text| trace(&["--ring-size", text]).ring_bytes();
     assert_eq!((size("64K"), size("3M"), size("65536")), (64 << 10, 4 << 20, 64 << 10));
     assert_eq!((size("1G"), size("16MiB")), (1 << 30, 16 << 20));
     for wrong in ["0", "4K", "2G", "8MB", "M", "", "99999999999999999999", "17179869184G"] {

@@ -186,7 +186,8 @@ pub struct Tracker {
     view: View,
     max_connections: usize,
     wanted: Wanted,
-    connections: HashMap<u64, Conn>,
+    /// Boxed: a table that grows moves all that is in it.
+    connections: HashMap<u64, Box<Conn>>,
     flows: Flows,
     listeners: Listeners,
     /// Connections in orphaned FIN_WAIT2, by when that ends at the latest.
@@ -357,9 +358,9 @@ impl Tracker {
     /// Newer totals of an open connection.
     pub fn refresh(&mut self, conn: Conn) {
         if let Some(known) = self.connections.get_mut(&conn.id) {
-            *known = Conn { role: known.role, ..conn };
-        } else if conn.state == tracer_ebpf::state::SYN_SENT {
-            // Nobody has told of it: it is not established.
+            **known = Conn { role: known.role, ..conn };
+        } else if conn.role != role::LISTENER && conn.state != tracer_ebpf::state::CLOSE {
+            // Nobody has told of it: it is not established, or the record of that was lost.
             self.opened(conn);
         }
     }
@@ -410,10 +411,10 @@ impl Tracker {
         for done in std::mem::take(&mut self.awaiting_fin).into_values() {
             out.push(Output::Connection(done));
         }
-        let mut open: Vec<Conn> = std::mem::take(&mut self.connections).into_values().collect();
+        let mut open: Vec<Box<Conn>> = std::mem::take(&mut self.connections).into_values().collect();
         open.sort_unstable_by_key(|conn| conn.id);
         for conn in open {
-            let connection = self.describe(conn, processes);
+            let connection = self.describe(*conn, processes);
             if (self.wanted)(&connection.conn.tuple, connection.process.as_ref()) {
                 out.push(Output::Connection(Box::new(connection)));
             }
@@ -429,7 +430,7 @@ impl Tracker {
         self.flows.join(&conn);
         self.peers.add(&conn);
         self.time_waits.succeeded_by(&conn);
-        self.connections.insert(conn.id, conn);
+        self.connections.insert(conn.id, Box::new(conn));
     }
 
     fn closed(&mut self, mut conn: Conn, processes: &mut dyn Processes, out: &mut Vec<Output>) {
@@ -445,7 +446,7 @@ impl Tracker {
         let reset = conn.flags & (conn_flag::RST_RECEIVED | conn_flag::RST_SENT) != 0;
         self.flows.close(&conn, reset, &mut said);
         // The connection is out of the table, so its last exchanges are told with what is at hand.
-        self.connections.insert(conn.id, conn);
+        self.connections.insert(conn.id, Box::new(conn));
         self.say(conn.flow, said, processes, out);
         self.connections.remove(&conn.id);
         let mut connection = self.describe(conn, processes);
@@ -546,7 +547,7 @@ impl Tracker {
                         let process = self.process(conn, processes);
                         if (self.wanted)(&conn.tuple, process.as_ref()) {
                             let exchange = Arc::clone(&exchange);
-                            out.push(Output::Exchange { conn: Box::new(*conn), process, exchange });
+                            out.push(Output::Exchange { conn: conn.clone(), process, exchange });
                         }
                     }
                     if !claimed {
