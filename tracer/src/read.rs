@@ -71,7 +71,8 @@ pub fn run(args: &ReadArgs) -> Result<ExitCode> {
     let names: Vec<Text<'_>> =
         args.files.iter().map(|file| Text(file.as_os_str().as_encoded_bytes())).collect();
     let limits = [("connections", common.max_connections.into())];
-    start::write(&mut report, &[], std::iter::empty(), &names, &filter, &limits);
+    let setup = start::Setup { files: &names, limits: &limits, ..start::Setup::default() };
+    start::write(&mut report, setup, &filter);
 
     let mut reading = Reading::new(report, args, &filter, ending);
     for file in &args.files {

@@ -9,7 +9,7 @@ use crate::{
         time::Timestamp,
     },
     filter::Filter,
-    kernel::Hook,
+    kernel::{Capture, Hook},
     report::{Clock, Report},
 };
 
@@ -42,15 +42,19 @@ pub fn now() -> Timestamp {
     Timestamp::from_unix_ns(wall_ns())
 }
 
-/// Writes the first line. `hooks` and `interfaces` are the live kernel's; `files` are read instead of it.
-pub fn write<'a>(
-    report: &mut Report<'_>,
-    hooks: &[Hook],
-    interfaces: impl Iterator<Item = &'a str>,
-    files: &[Text<'_>],
-    filter: &Filter,
-    limits: &[(&str, u64)],
-) {
+/// How a run is set up: `files` are read instead of the live kernel, to which all else belongs.
+#[derive(Clone, Copy, Default)]
+pub struct Setup<'a> {
+    pub hooks: &'a [Hook],
+    pub capture: Option<Capture>,
+    pub interfaces: &'a [Text<'a>],
+    pub files: &'a [Text<'a>],
+    pub limits: &'a [(&'a str, u64)],
+}
+
+/// Writes the first line.
+pub fn write(report: &mut Report<'_>, setup: Setup<'_>, filter: &Filter) {
+    let Setup { hooks, capture, interfaces, files, limits } = setup;
     let system = nix::sys::utsname::uname().ok();
     let name = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
         system.as_ref().map(|system| part(system).as_encoded_bytes()).unwrap_or_default()
@@ -66,7 +70,6 @@ pub fn write<'a>(
             lost: hook.lost,
         })
         .collect();
-    let interfaces: Vec<Text<'_>> = interfaces.map(|name| Text(name.as_bytes())).collect();
     report.lines.write_reserved(&record::Start {
         ts: now(),
         schema: record::SCHEMA_VERSION,
@@ -75,7 +78,8 @@ pub fn write<'a>(
         hostname: Text(name(|system| system.nodename())),
         boot_id: boot_id.as_deref().map(|id| Text(id.trim().as_bytes())),
         hooks: &hooks,
-        interfaces: &interfaces,
+        capture: capture.map(Capture::name),
+        interfaces,
         files,
         filters: filter,
         limits: Map(limits),

@@ -15,6 +15,7 @@ use crate::{
     cli::{RecordArgs, TraceArgs},
     emit::{
         Lines,
+        text::Text,
         writer::{Ended, QUEUE_BYTES, Sink, Target},
     },
     http,
@@ -155,7 +156,16 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
     };
     let limits = [("connections", options.max_connections.into()), ("ring_bytes", options.ring_bytes.into())];
     live.begin_recording(&options, &report);
-    start::write(&mut report, &hooks, interfaces.names(), &[], &options.filter, &limits);
+    let names: Vec<Text<'_>> = interfaces.names().map(|name| Text(name.as_bytes())).collect();
+    let setup = start::Setup {
+        hooks: &hooks,
+        capture: Some(kernel.capture),
+        interfaces: &names,
+        limits: &limits,
+        ..start::Setup::default()
+    };
+    start::write(&mut report, setup, &options.filter);
+    drop(names);
     start::tell(&hooks, args.common.verbose);
 
     let mut stats = Stats::new(&options, kernel.counters, &live);

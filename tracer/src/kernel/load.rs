@@ -29,6 +29,15 @@ pub enum Capture {
     Cgroup,
 }
 
+impl Capture {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tc => "tc",
+            Self::Cgroup => "cgroup",
+        }
+    }
+}
+
 /// What this run wants of the kernel side.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -79,6 +79,7 @@ fn starts() -> Vec<(&'static str, String)> {
         hostname: Text(b"host"),
         boot_id: Some(Text(b"3f1c5c1e-0000-4000-8000-000000000000")),
         hooks: &hooks,
+        capture: Some("cgroup"),
         interfaces: &[Text(b"lo"), Text(b"eth0")],
         files: &[Text(b"a.pcap")],
         filters: &filter,
@@ -88,6 +89,7 @@ fn starts() -> Vec<(&'static str, String)> {
     let bare = Start {
         boot_id: None,
         hooks: &[],
+        capture: None,
         interfaces: &[],
         files: &[],
         filters: &everything,

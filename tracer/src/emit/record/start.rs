@@ -23,6 +23,8 @@ pub struct Start<'a> {
     pub boot_id: Option<Text<'a>>,
     /// Each wanted hook, attached or not.
     pub hooks: &'a [Hook<'a>],
+    /// Where segments are captured: `cgroup` or `tc`; null for files.
+    pub capture: Option<&'static str>,
     /// Names of the interfaces whose segments are seen.
     pub interfaces: &'a [Text<'a>],
     /// Capture files that are read instead, in order; empty on the live kernel.
