@@ -10,6 +10,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+/// Records kept for the message of a failed check.
+const MAX_ODD: usize = 4;
+
 /// What was written so far.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -17,6 +20,8 @@ pub struct Tally {
     pub conns: usize,
     pub complete: usize,
     pub open: usize,
+    /// Some of those that are not whole.
+    pub odd: Vec<String>,
     /// The newest `stats`.
     pub stats: Value,
     started: bool,
@@ -87,7 +92,11 @@ fn read(stdout: ChildStdout, tally: &Mutex<Tally>, own: &str) -> io::Result<()> 
         if line.starts_with("{\"type\":\"conn\"") {
             if line.contains(own) {
                 tally.conns += 1;
-                tally.complete += usize::from(line.contains("\"complete\":true"));
+                let is_complete = line.contains("\"complete\":true");
+                tally.complete += usize::from(is_complete);
+                if !is_complete && tally.odd.len() < MAX_ODD {
+                    tally.odd.push(line.clone());
+                }
                 tally.open += usize::from(line.contains("\"open\":true"));
             }
         } else if line.starts_with("{\"type\":\"stats\"") {

@@ -113,3 +113,15 @@ fn client_gives_up_in_the_middle() -> Result<()> {
         http.count("/response/body_bytes").is_some_and(|bytes| (1000..LARGE).contains(&bytes))
     })
 }
+
+/// The client's socket is closed, and the server answers all the same.
+#[test]
+fn answer_that_comes_too_late() -> Result<()> {
+    let story = story(1, &["GET:/late::timeout"])?;
+    let pair = only(&story.pairs)?;
+    ensure!(pair.client.text("/close/by") == "local", "{pair:?}");
+    ensure!(pair.server.text("/close/how") == "rst_received", "{pair:?}");
+    // It was all on the wire, as the server says.
+    ensure!(outcomes(pair) == ["complete"], "{pair:?}");
+    only(&pair.exchanges)?.check("the answer", |http| http.count("/response/status") == Some(200))
+}

@@ -65,7 +65,7 @@ fn all_are_followed_in_bounded_memory() -> Result<()> {
     let tally = tracer.stop()?;
     println!("stopped in {:.1} s: {}", begin.elapsed().as_secs_f64(), tally.stats["lost"]);
     ensure!(tally.conns == ends, "{} records of {ends} ends", tally.conns);
-    ensure!(tally.complete == ends, "{} of {ends} are complete", tally.complete);
+    ensure!(tally.complete == ends, "{} of {ends} are complete; {:?}", tally.complete, tally.odd);
     ensure!(tally.open == 2 * (count - closed), "{} were open", tally.open);
     let lost = tally.stats["lost"].as_object().context("no losses in the final stats")?;
     ensure!(lost.values().all(|count| count == 0), "lost: {lost:?}");

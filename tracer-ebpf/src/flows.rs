@@ -116,6 +116,18 @@ pub fn leave(conn: &mut Conn, await_fin: bool) {
     }
 }
 
+/// Whether the peer was seen to send payload beyond what the socket has received.
+#[inline(never)]
+pub fn has_more(conn: &Conn, rcv_nxt: u32) -> bool {
+    let (key, local) = FlowKey::of(conn.netns_cookie, &conn.tuple);
+    let Some(flow) = FLOWS.get_ptr_mut(key) else { return false };
+    // SAFETY: a live map value.
+    let flow = unsafe { &mut *flow };
+    let (_, theirs) = split(flow, local);
+    let sent = theirs.base_seq.wrapping_add(theirs.next as u32);
+    theirs.known != 0 && sent.wrapping_sub(rcv_nxt) as i32 > 0
+}
+
 /// Whether the classifier watches a connection's segments and saw no RST from its peer.
 #[inline(never)]
 pub fn no_reset_came(conn: &Conn) -> bool {

@@ -199,6 +199,9 @@ fn close(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) {
     } else if connections::reset_follows(tp, conn) {
         conn.flags |= conn_flag::CLOSE_PENDING;
         return;
+    } else if conn.old_state == state::FIN_WAIT2 && conn.error == 0 && flows::has_more(conn, tp.rcv_nxt()) {
+        // What acknowledged the orphan's FIN brought data (`tcp_rcv_state_process`, FIN_WAIT1); its RST comes after it.
+        conn.flags |= conn_flag::RST_SENT | conn_flag::ABORTED_ON_DATA;
     } else if connections::becomes_mini_socket(conn) {
         conn.flags |= if followed { conn_flag::TIME_WAIT_OVERFLOW } else { conn_flag::MINI_SOCKET };
     }

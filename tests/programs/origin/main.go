@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // counting counts the content that a handler writes.
@@ -40,7 +41,8 @@ func main() {
 	flag.Parse()
 
 	mux := http.NewServeMux()
-	mux.HandleFunc("/hello", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/hello", func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
 		io.WriteString(w, "hello from go\n")
 	})
 	mux.HandleFunc("/close", func(w http.ResponseWriter, _ *http.Request) {
@@ -66,6 +68,12 @@ func main() {
 	mux.HandleFunc("/never", func(_ http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
+	})
+	// The client has given up when the answer comes.
+	mux.HandleFunc("/late", func(w http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		time.Sleep(200 * time.Millisecond)
+		io.WriteString(w, "too late\n")
 	})
 	// The client gives up in the middle of the body, and the server goes on with it.
 	mux.HandleFunc("/stall", func(w http.ResponseWriter, r *http.Request) {

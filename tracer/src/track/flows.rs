@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use tracer_ebpf::{Conn, FlowKey, SegmentRecord, role, tcp_flag};
 
-use super::timeline;
+use super::{Process, timeline};
 use crate::http;
 
 /// A connection claims its flow within the handshake's last step, and one older than us with the snapshot.
@@ -26,6 +26,8 @@ struct Flow {
     key: FlowKey,
     /// Ends that are done.
     left: usize,
+    /// The end that is done while the other one may still send; what is said then is said of both.
+    silent: Option<Box<(Conn, Option<Process>)>>,
 }
 
 #[derive(Debug)]
@@ -107,6 +109,7 @@ impl Flows {
             seen_ns: 0,
             key,
             left: 0,
+            silent: None,
         }))
     }
 
@@ -171,6 +174,23 @@ impl Flows {
             }
             engine.close(conn.closed_ns, said);
         }
+    }
+
+    /// Whether the other end of a connection is on this host, and not done.
+    pub fn is_peer_open(&self, conn: &Conn) -> bool {
+        self.peer(conn).is_some() && self.flows.get(&conn.flow).is_some_and(|flow| flow.left == 0)
+    }
+
+    /// One end is done, and the other one may still send.
+    pub fn fall_silent(&mut self, conn: &Conn, process: Option<Process>) {
+        if let Some(flow) = self.flows.get_mut(&conn.flow) {
+            flow.silent = Some(Box::new((*conn, process)));
+        }
+    }
+
+    /// The end of a flow with this id, if it is done while the other one is not.
+    pub fn silent(&self, flow: u64, id: u64) -> Option<&(Conn, Option<Process>)> {
+        self.flows.get(&flow)?.silent.as_deref().filter(|(conn, _)| conn.id == id)
     }
 
     /// What the flow carried, as a connection's record tells it; no summary when there was no HTTP.

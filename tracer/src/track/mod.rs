@@ -350,6 +350,8 @@ impl Tracker {
     }
 
     fn stop_awaiting(&mut self, conn: u64) -> Option<Box<Connection>> {
+        let flow = self.awaiting_fin.get(&conn)?.conn.flow;
+        self.summarise_awaiting(flow);
         let done = self.awaiting_fin.remove(&conn)?;
         self.awaiting_until.remove(&(done.conn.closed_ns.saturating_add(FIN_WAIT2_MAX_NS), conn));
         Some(done)
@@ -442,13 +444,21 @@ impl Tracker {
         } else if conn.role == role::UNKNOWN {
             self.settle_role(&mut conn);
         }
-        let mut said = Vec::new();
-        let reset = conn.flags & (conn_flag::RST_RECEIVED | conn_flag::RST_SENT) != 0;
-        self.flows.close(&conn, reset, &mut said);
-        // The connection is out of the table, so its last exchanges are told with what is at hand.
-        self.connections.insert(conn.id, Box::new(conn));
-        self.say(conn.flow, said, processes, out);
-        self.connections.remove(&conn.id);
+        let mini = conn.flags & conn_flag::MINI_SOCKET != 0;
+        if mini && conn.flags & conn_flag::FIN_RECEIVED == 0 && self.flows.is_peer_open(&conn) {
+            // Whether the other end closes as well or sends more and is reset ends the exchange.
+            let process = self.process(&conn, processes);
+            self.flows.fall_silent(&conn, process);
+        } else {
+            let mut said = Vec::new();
+            let reset = conn.flags & (conn_flag::RST_RECEIVED | conn_flag::RST_SENT) != 0;
+            self.flows.close(&conn, reset, &mut said);
+            // The connection is out of the table, so its last exchanges are told with what is at hand.
+            self.connections.insert(conn.id, Box::new(conn));
+            self.say(conn.flow, said, processes, out);
+            self.connections.remove(&conn.id);
+            self.summarise_awaiting(conn.flow);
+        }
         let mut connection = self.describe(conn, processes);
         self.flows.leave(&conn);
         self.peers.remove(&conn);
@@ -460,7 +470,6 @@ impl Tracker {
         if conn.flags & conn_flag::TIME_WAIT_OVERFLOW != 0 {
             out.push(Output::TimeWait(Box::new(TimeWaits::overflow(&connection))));
         }
-        let mini = conn.flags & conn_flag::MINI_SOCKET != 0;
         connection.time_wait = Some(mini);
         if mini {
             // The socket's CLOSE is the mini-socket's beginning (tcp_time_wait).
@@ -478,6 +487,15 @@ impl Tracker {
             self.time_waits.begin(&connection, Party::Remote, Some(conn.closed_ns));
         }
         out.push(Output::Connection(Box::new(connection)));
+    }
+
+    /// The other end of a flow that waits for its FIN has the flow's last totals.
+    fn summarise_awaiting(&mut self, flow: u64) {
+        for id in self.flows.ends(flow) {
+            if let Some(done) = self.awaiting_fin.get_mut(&id) {
+                (done.http, done.protocol) = self.flows.summary(&done.conn);
+            }
+        }
     }
 
     fn await_fin(&mut self, connection: Connection, out: &mut Vec<Output>) {
@@ -542,9 +560,12 @@ impl Tracker {
                     let exchange = Arc::new(*exchange);
                     let mut claimed = false;
                     for id in self.flows.ends(flow) {
-                        let Some(conn) = self.connections.get(&id) else { continue };
+                        let (conn, process) = match (self.connections.get(&id), self.flows.silent(flow, id)) {
+                            (Some(conn), _) => (conn, self.process(conn, processes)),
+                            (None, Some((conn, process))) => (conn, process.clone()),
+                            (None, None) => continue,
+                        };
                         claimed = true;
-                        let process = self.process(conn, processes);
                         if (self.wanted)(&conn.tuple, process.as_ref()) {
                             let exchange = Arc::clone(&exchange);
                             out.push(Output::Exchange { conn: conn.clone(), process, exchange });
