@@ -1,10 +1,16 @@
 //! What the integration tests share: network namespaces, the daemon, servers, and the kernel's own counters.
 
 pub mod bpf;
+pub mod capture;
+pub mod carry;
+pub mod chance;
 pub mod client;
+pub mod conversation;
 pub mod counters;
 pub mod frame;
 pub mod go;
+pub mod meant;
+pub mod message;
 pub mod netns;
 pub mod nginx;
 pub mod pcap;
