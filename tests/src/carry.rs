@@ -18,6 +18,8 @@ pub struct Carried {
     pub talk: Talk,
     /// When each byte of each direction was captured first.
     pub seen_ns: [Vec<Option<u64>>; 2],
+    /// Which bytes were captured only when the other end had gone on.
+    pub late: [Vec<bool>; 2],
 }
 
 struct Carrier<'a> {
@@ -52,7 +54,8 @@ pub fn carry(
     talk.open();
     let seen_ns = [0, 1].map(|end| vec![None; conversation.streams[end].len()]);
     let lost = if losses { [3, 10, 30][chance.below(3)] } else { 0 };
-    let carried = Carried { talk, seen_ns };
+    let late = [0, 1].map(|end| vec![false; conversation.streams[end].len()]);
+    let carried = Carried { talk, seen_ns, late };
     let mut carrier = Carrier { chance, carried, base, sent: [0; 2], lost, again: [const { Vec::new() }; 2] };
     carrier.run(conversation);
     carrier.carried
@@ -139,7 +142,9 @@ impl Carrier<'_> {
         if self.lost > 0 && self.chance.once_in(self.lost) {
             return;
         }
-        for seen in &mut self.carried.seen_ns[end][piece.clone()] {
+        for at in piece.clone() {
+            let seen = &mut self.carried.seen_ns[end][at];
+            self.carried.late[end][at] |= seen.is_none() && at < self.sent[end];
             seen.get_or_insert(talk.time_ns);
         }
         let segment = Segment {

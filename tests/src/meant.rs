@@ -89,14 +89,27 @@ pub fn http_time_ns(carried: &Carried, meant: &Meant) -> Option<i64> {
     Some(answered?.cast_signed() - asked?.cast_signed())
 }
 
-/// Whether every byte was captured that decides where a message of this exchange begins and ends, and when.
-pub fn is_decided(carried: &Carried, meant: &Meant) -> bool {
-    let seen = |end: usize, at: usize| carried.seen_ns[end][at].is_some();
-    let whole = |end: usize, placed: &Placed| {
-        let end_known = placed.message.framing == Framing::UntilClose || seen(end, placed.at.end - 1);
-        end_known && placed.decisive().all(|at| at >= carried.seen_ns[end].len() || seen(end, at))
+/// How much of an exchange was captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Known {
+    /// Every byte that decides where a message begins and ends, and when.
+    Whole,
+    /// As well, but some of it when the other end had gone on already: a reader need not have waited for it.
+    Late,
+    Part,
+}
+
+pub fn known(carried: &Carried, meant: &Meant) -> Known {
+    let byte = |end: usize, at: usize| match carried.seen_ns[end][at] {
+        Some(_) if carried.late[end][at] => Known::Late,
+        Some(_) => Known::Whole,
+        None => Known::Part,
     };
-    whole(CLIENT, &meant.request)
-        && meant.interim.clone().all(|at| seen(SERVER, at))
-        && meant.response.as_ref().is_none_or(|response| whole(SERVER, response))
+    let message = |end: usize, placed: &Placed| {
+        let last = (placed.message.framing != Framing::UntilClose).then_some(placed.at.end - 1);
+        placed.decisive().chain(last).map(|at| byte(end, at)).max().unwrap_or(Known::Whole)
+    };
+    let interim = meant.interim.clone().map(|at| byte(SERVER, at)).max().unwrap_or(Known::Whole);
+    let response = meant.response.as_ref().map_or(Known::Whole, |response| message(SERVER, response));
+    message(CLIENT, &meant.request).max(interim).max(response)
 }

@@ -154,6 +154,13 @@ impl Flows {
         }
     }
 
+    /// Bytes before this offset were sent.
+    pub fn sent(&mut self, flow: u64, dir: u8, end: u64) {
+        if let Some(engine) = self.flows.get_mut(&flow).and_then(|flow| flow.engine.as_mut()) {
+            engine.sent(direction(usize::from(dir & 1)), end);
+        }
+    }
+
     pub fn retransmitted(&mut self, flow: u64) {
         if let Some(engine) = self.flows.get_mut(&flow).and_then(|flow| flow.engine.as_mut()) {
             engine.retransmitted(1);

@@ -243,6 +243,7 @@ impl Tracker {
             Event::Repeats { conn, repeats } => {
                 self.repeats.insert(conn, repeats);
             }
+            Event::Sent { flow, dir, end } => self.flows.sent(flow, dir, end),
             // The source has looked it up already.
             Event::Process(_) => {}
             Event::Segment { record, data } => {
@@ -343,6 +344,9 @@ impl Tracker {
             self.opened(still.conn);
         }
         self.repeats.insert(still.conn.id, still.repeats);
+        for (dir, sent) in (0..).zip(still.sent) {
+            sent.inspect(|end| self.flows.sent(still.conn.flow, dir, *end));
+        }
     }
 
     /// Time passes: an orphaned FIN_WAIT2 whose FIN did not come is over.
