@@ -29,5 +29,6 @@ pub mod traffic_net;
 pub mod traffic_owners;
 pub mod traffic_role;
 pub mod traffic_tally;
+pub mod tshark;
 pub mod wait;
 pub mod wire;

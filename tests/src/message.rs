@@ -14,6 +14,8 @@ pub enum Trait {
     Interim,
     UntilClose,
     Chunked,
+    /// White space behind the name of the coding.
+    Blank,
     Extensions,
     Trailers,
     Connect,
@@ -93,7 +95,11 @@ pub fn message(
         Framing::Length => head += &format!("{}{}\r\n", chance.choose(&LENGTHS), content.len()),
         Framing::Chunked => {
             traits.insert(Trait::Chunked);
-            head += chance.choose(&CODINGS);
+            let coding = chance.choose(&CODINGS);
+            if coding.ends_with(' ') {
+                traits.insert(Trait::Blank);
+            }
+            head += coding;
             head += "\r\n";
         }
         Framing::None | Framing::UntilClose => {}

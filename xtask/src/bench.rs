@@ -6,16 +6,21 @@ use anyhow::Result;
 use clap::ValueEnum;
 use xtask::cmd;
 
+use crate::bench_read;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Bench {
     /// The HTTP engine, from memory
     Engine,
+    /// `tracer read` beside tshark and tcpflow, on a capture of 1 GiB
+    Read,
 }
 
 impl Bench {
     fn name(self) -> &'static str {
         match self {
             Self::Engine => "engine",
+            Self::Read => "read",
         }
     }
 }
@@ -23,6 +28,10 @@ impl Bench {
 /// Runs one benchmark, or all.
 pub fn bench(root: &Path, which: Option<Bench>, args: &[OsString]) -> Result<()> {
     for bench in Bench::value_variants().iter().filter(|bench| which.is_none_or(|which| which == **bench)) {
+        if *bench == Bench::Read {
+            bench_read::bench(root)?;
+            continue;
+        }
         let mut cargo = cmd::cargo(root);
         cargo.args(["bench", "--package", "tracer", "--bench", bench.name(), "--"]).args(args);
         cmd::run(&mut cargo)?;

@@ -15,7 +15,7 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package, service: None }
 }
 
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 11] = [
     tool("go", "golang-go"),
     Tool { program: "nginx", package: "nginx-light", service: Some("nginx") },
     tool("ab", "apache2-utils"),
@@ -26,6 +26,7 @@ const TOOLS: [Tool; 10] = [
     tool("jq", "jq"),
     Tool { program: "haproxy", package: "haproxy", service: Some("haproxy") },
     tool("nft", "nftables"),
+    tool("tshark", "tshark"),
 ];
 
 /// Debian's installers ask `policy-rc.d` before they start a service. Ours is taken away again whatever happens;
