@@ -1,11 +1,17 @@
 //! What the integration tests share: network namespaces, the daemon, servers, and the kernel's own counters.
 
 pub mod bpf;
+pub mod capture;
+pub mod carry;
+pub mod chance;
 pub mod client;
+pub mod conversation;
 pub mod counters;
 pub mod curl;
 pub mod frame;
 pub mod go;
+pub mod meant;
+pub mod message;
 pub mod netns;
 pub mod nginx;
 pub mod pcap;
@@ -27,5 +33,6 @@ pub mod traffic_net;
 pub mod traffic_owners;
 pub mod traffic_role;
 pub mod traffic_tally;
+pub mod tshark;
 pub mod wait;
 pub mod wire;

@@ -112,21 +112,6 @@ pub fn running() -> bool {
     RUNNING.get(0).is_some_and(|running| *running != 0)
 }
 
-/// An event that was handled.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Note {
-    /// Address of the socket or segment.
-    pub subject: u64,
-    /// 0: a free place.
-    pub what: u64,
-    pub time_ns: u64,
-}
-
-/// Events that the first of two programs has handled, for the second; see `twice`.
-#[map]
-pub static NOTES: PerCpuArray<[Note; 8]> = PerCpuArray::with_max_entries(1, 0);
-
 /// The socket that a task last called `connect` on, by its pid and tgid.
 #[map]
 pub static CONNECTING: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);

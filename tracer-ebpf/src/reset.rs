@@ -8,7 +8,8 @@ use crate::{
     fields::{load, mapped, probe},
     flows,
     globals::{CONNS, config, count_in, field, now, running},
-    ring, timewait, twice,
+    ring, timewait,
+    twice::{self, Twice},
 };
 
 /// Reason of a kernel that gives none.
@@ -45,16 +46,17 @@ fn subject(sk: *const u8, skb: *const u8) -> *const u8 {
 #[inline(always)]
 fn first(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
     sent(sk, skb, reason);
-    twice::note(subject(sk, skb), twice::RESET);
+    twice::note(Twice::Reset, subject(sk, skb), 0);
     0
 }
 
 /// See `twice`.
 #[inline(always)]
 fn second(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
-    if !twice::take_note(subject(sk, skb), twice::RESET) {
+    if !twice::enter(Twice::Reset, subject(sk, skb), 0) {
         sent(sk, skb, reason);
     }
+    twice::leave(Twice::Reset);
     0
 }
 

@@ -7,7 +7,8 @@ use crate::{
     connections,
     fields::{AF_INET6, TcpSock, load, mapped},
     globals::{CONNS, config, count_in, field, now, running},
-    ring, twice,
+    ring,
+    twice::{self, Twice},
 };
 
 /// Up to 6.16: (sk, skb), and only what was sent.
@@ -35,16 +36,17 @@ pub fn tcp_retransmit_skb_err_again(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn first(sk: *const u8, skb: *const u8, err: i32) -> i32 {
     retransmitted(sk, skb, err);
-    twice::note(skb, twice::RETRANSMIT);
+    twice::note(Twice::Retransmit, skb, 0);
     0
 }
 
 /// See `twice`.
 #[inline(always)]
 fn second(sk: *const u8, skb: *const u8, err: i32) -> i32 {
-    if !twice::take_note(skb, twice::RETRANSMIT) {
+    if !twice::enter(Twice::Retransmit, skb, 0) {
         retransmitted(sk, skb, err);
     }
+    twice::leave(Twice::Retransmit);
     0
 }
 

@@ -8,14 +8,15 @@ use crate::{
     fields::{Members, TcpSock},
     flows,
     globals::{CONNECTING, CONNS, config, count_in, debug, now, running},
-    owner, ring, timewait, twice,
+    owner, ring, timewait,
+    twice::{self, Twice},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new) = arguments(&ctx);
     if handle(&ctx, sk, old, new) {
-        twice::note(sk, change_of(old, new));
+        twice::note(Twice::State, sk, change_of(old, new));
     }
     0
 }
@@ -24,10 +25,18 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state_again(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new) = arguments(&ctx);
-    if !twice::take_note(sk, change_of(old, new)) {
+    if !twice::enter(Twice::State, sk, change_of(old, new)) || is_behind(sk, old) {
         handle(&ctx, sk, old, new);
     }
+    twice::leave(Twice::State);
     0
+}
+
+/// Whether the table still has a connection in the state that it has left: then a note was another event's.
+#[inline(always)]
+fn is_behind(sk: *const u8, old: u8) -> bool {
+    // SAFETY: a live map value.
+    CONNS.get_ptr(&(sk as u64)).is_some_and(|conn| unsafe { (*conn).state == old && (*conn).states_len != 0 })
 }
 
 #[inline(always)]
@@ -47,7 +56,6 @@ fn handle(_ctx: &BtfTracePointContext, sk: *const u8, old: u8, new: u8) -> bool 
     true
 }
 
-/// Not 0: states count from 1.
 #[inline(always)]
 fn change_of(old: u8, new: u8) -> u64 {
     u64::from(old) << 8 | u64::from(new)

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use xtask::cmd;
 
-use crate::run;
+use crate::{bench_read, run};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Bench {
@@ -14,6 +14,8 @@ pub enum Bench {
     Engine,
     /// The whole tracer beside a busy server, by where it captures; as root
     Capture,
+    /// `tracer read` beside tshark and tcpflow, on a capture of 1 GiB
+    Read,
 }
 
 impl Bench {
@@ -21,6 +23,7 @@ impl Bench {
         match self {
             Self::Engine => "engine",
             Self::Capture => "capture",
+            Self::Read => "read",
         }
     }
 }
@@ -28,6 +31,10 @@ impl Bench {
 /// Runs one benchmark, or all.
 pub fn bench(root: &Path, which: Option<Bench>, args: &[OsString]) -> Result<()> {
     for bench in Bench::value_variants().iter().filter(|bench| which.is_none_or(|which| which == **bench)) {
+        if *bench == Bench::Read {
+            bench_read::bench(root)?;
+            continue;
+        }
         let mut cargo = cmd::cargo(root);
         let package = if *bench == Bench::Engine { "tracer" } else { "tests" };
         cargo.args(["bench", "--package", package, "--bench", bench.name(), "--"]).args(args);

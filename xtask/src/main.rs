@@ -1,4 +1,5 @@
 mod bench;
+mod bench_read;
 mod fuzz;
 mod run;
 mod test;

@@ -15,7 +15,7 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package, service: None }
 }
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 13] = [
     tool("go", "golang-go"),
     Tool { program: "nginx", package: "nginx-light", service: Some("nginx") },
     tool("ab", "apache2-utils"),
@@ -28,6 +28,7 @@ const TOOLS: [Tool; 12] = [
     tool("nft", "nftables"),
     tool("python3", "python3"),
     tool("openssl", "openssl"),
+    tool("tshark", "tshark"),
 ];
 
 /// Debian's installers ask `policy-rc.d` before they start a service. Ours is taken away again whatever happens;

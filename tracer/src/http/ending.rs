@@ -185,15 +185,23 @@ impl Flow {
                 self.response_over(direction, Some(body.content()), seen_ns, out);
             }
             State::Body(body) => {
+                // Had its request been a HEAD, this was no content but the answers to those behind it.
+                if self.is_method_unknown(direction) {
+                    self.queue.iter_mut().for_each(|running| running.exchange.exact = false);
+                }
                 let open = self.open().and_then(|index| self.queue.get_mut(index));
                 if let Some(response) = open.and_then(|running| running.exchange.response.as_mut()) {
                     response.body_bytes = Some(body.content());
                 }
             }
-            State::Lost { open: true, .. } if cut != Cut::Reset => self.infer_end(direction, out),
-            // What is awaited may have been among the bytes passed over.
-            State::Lost { turn: false, .. } => {
-                self.queue.iter_mut().for_each(|running| running.exchange.exact = false);
+            State::Lost { open, turn } => {
+                if open && cut != Cut::Reset {
+                    self.infer_end(direction, out);
+                }
+                // What is awaited may have been among the bytes passed over.
+                if open || !turn {
+                    self.queue.iter_mut().for_each(|running| running.exchange.exact = false);
+                }
             }
             _ => {}
         }

@@ -165,6 +165,12 @@ impl Flow {
         self.settle(direction, out);
     }
 
+    /// Bytes up to `end_offset` of one direction were sent at some time, whether or not there was a segment of them.
+    pub fn sent(&mut self, direction: Direction, end_offset: u64) {
+        let stream = &mut self.sides[direction.index()].stream;
+        stream.sent_end = stream.sent_end.max(end_offset);
+    }
+
     /// The connection was reset.
     pub fn reset(&mut self, _time_ns: u64, out: &mut Vec<Output>) {
         self.end(Cut::Reset, out);

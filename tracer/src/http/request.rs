@@ -37,7 +37,10 @@ impl Flow {
         exchange.reused = self.last_seq > 1;
         // Missing bytes before it may have been requests; those sent before its answer share the doubt.
         let after_hole = std::mem::take(&mut self.sides[direction.index()].after_hole);
-        let unsure = after_hole || self.queue.back().is_some_and(|last| last.unsure);
+        // The server knew of it before it came here, so its answer may be gone.
+        let stream = &self.sides[direction.index()].stream;
+        let late = stream.sent_end > 0 && stream.sent_end >= stream.next;
+        let unsure = after_hole || late || self.queue.back().is_some_and(|last| last.unsure);
         running.unsure = unsure;
         let exchange = &mut running.exchange;
         exchange.exact = !unsure;

@@ -24,6 +24,9 @@ impl Flow {
         let status = line.status;
         // RFC 9110 §15.2: interim responses precede the final one; 101 is final for HTTP/1.x.
         if (100..200).contains(&status) && status != 101 {
+            if self.awaited().is_none() && !self.sides[direction.other().index()].busy {
+                self.catch_up(direction.other(), out);
+            }
             if let Some(running) = self.awaited().and_then(|index| self.queue.get_mut(index)) {
                 let informational = &mut running.exchange.informational;
                 if informational.len() < INFORMATIONAL_MAX {
@@ -74,13 +77,8 @@ impl Flow {
         }
         let answered = self.awaited().and_then(|index| self.queue.get(index));
         let concerned = answered.is_none_or(|running| !running.request_over);
-        if concerned && self.sides[index].is_blocked() {
-            let before = self.queue.len();
-            self.give_up(client, out);
-            // Requests were held back behind the gap: the answer is to the last of them.
-            if self.queue.len() > before {
-                self.pass_over(out);
-            }
+        if concerned {
+            self.catch_up(client, out);
         }
         if self.over {
             return;
@@ -112,6 +110,19 @@ impl Flow {
         }
     }
 
+    /// Waits no longer for bytes before those that are held back.
+    fn catch_up(&mut self, client: Direction, out: &mut Vec<Output>) {
+        if !self.sides[client.index()].is_blocked() {
+            return;
+        }
+        let before = self.queue.len();
+        self.give_up(client, out);
+        // Requests were held back behind the gap: the answer is to the last of them.
+        if self.queue.len() > before {
+            self.pass_over(out);
+        }
+    }
+
     /// Takes down what the bytes of a final response head say, be it whole or cut short, and pairs it.
     pub(super) fn note_response(&mut self, first_ns: Option<u64>, bytes: &[u8]) -> Option<(usize, Facts)> {
         let (line, rest) = start_line::first_line(bytes);
@@ -121,6 +132,9 @@ impl Flow {
         let index = self.awaited().unwrap_or_else(|| {
             // Were its request only held back, all pairing would be off by one from here.
             self.pairing_exact &= !self.sides.iter().all(|side| side.busy);
+            // Nor can what comes of a request late be told from the next one.
+            let late = |client: Direction| self.sides[client.index()].stream.hole().is_some();
+            self.pairing_exact &= !self.client.is_some_and(late);
             // It answers nothing that was seen. In front, because the last place is the request's on its way.
             self.last_seq += 1;
             let mut running = Running::new(self.last_seq);

@@ -65,6 +65,8 @@ pub(super) struct Stream {
     /// Highest offset that a record spoke of (end of payload), and when.
     pub seen_end: u64,
     pub seen_ns: u64,
+    /// Bytes before this offset were sent, at a time that is not known.
+    pub sent_end: u64,
     /// Offset just behind the last byte, known from a FIN, and the FIN's time.
     pub fin: Option<(u64, u64)>,
     /// Sorted, never overlapping, all at or behind `next`.
@@ -81,15 +83,17 @@ impl Stream {
         }
     }
 
+    /// Highest offset known to exist.
+    fn end(&self) -> u64 {
+        self.fin.map_or(0, |(end, _)| end).max(self.seen_end).max(self.sent_end)
+    }
+
     /// Missing bytes before the first held piece, or before the highest offset known to exist; `None` when
     /// nothing is held or missing.
     pub(super) fn hole(&self) -> Option<u64> {
         match self.pending.front() {
             Some(piece) => Some(piece.start.saturating_sub(self.next)),
-            None => {
-                let end = self.fin.map_or(self.seen_end, |(end, _)| end.max(self.seen_end));
-                (end > self.next).then(|| end - self.next)
-            }
+            None => self.end().checked_sub(self.next).filter(|hole| *hole > 0),
         }
     }
 
@@ -121,8 +125,7 @@ impl Stream {
     pub(super) fn abandon(&mut self) {
         self.pending = VecDeque::new();
         self.cost_bytes = 0;
-        let end = self.fin.map_or(self.seen_end, |(end, _)| end.max(self.seen_end));
-        self.next = self.next.max(end);
+        self.next = self.next.max(self.end());
     }
 
     /// Keeps `start..end`, as captured bytes or as a range that was only seen.

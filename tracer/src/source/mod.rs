@@ -33,6 +33,13 @@ pub enum Event<'a> {
         conn: u64,
         repeats: Repeats,
     },
+    /// Bytes of a flow before this offset were sent, as an acknowledgement or a reset shows: those of which there was no
+    /// segment are missing. Comes before the connection's end.
+    Sent {
+        flow: u64,
+        dir: u8,
+        end: u64,
+    },
     /// A process is seen for the first time.
     Process(Box<ProcessRecord>),
     Segment {

@@ -18,7 +18,7 @@ pub fn kind(event: &Event<'_>) -> usize {
         Event::Conn { .. } | Event::Repeats { .. } => 0,
         Event::Owner { .. } => 1,
         Event::Process(_) => 2,
-        Event::Segment { .. } => 3,
+        Event::Segment { .. } | Event::Sent { .. } => 3,
         Event::State(_) => 4,
         Event::Retransmit(_) => 5,
         Event::Reset(_) => 6,

@@ -20,6 +20,8 @@ struct Flow {
     established_ns: Option<u64>,
     /// Made by the first segment.
     engine: Option<Box<http::Flow>>,
+    /// Bytes sent in each direction before there was an engine.
+    sent: [u64; 2],
     reset: bool,
     /// Last segment, or the join.
     seen_ns: u64,
@@ -105,6 +107,7 @@ impl Flows {
             client: None,
             established_ns: None,
             engine: None,
+            sent: [0; 2],
             reset: false,
             seen_ns: 0,
             key,
@@ -130,11 +133,14 @@ impl Flows {
         let Some(flow) = self.entry(record.flow, key) else { return };
         let time_ns = record.header.time_ns;
         flow.seen_ns = time_ns;
-        let (client, established_ns) = (flow.client, flow.established_ns);
+        let (client, established_ns, sent) = (flow.client, flow.established_ns, flow.sent);
         let engine = flow.engine.get_or_insert_with(|| {
             let mut engine = http::Flow::new(&config, client, record.from_start != 0);
             if let Some(established_ns) = established_ns {
                 engine.established(established_ns);
+            }
+            for (dir, end) in sent.into_iter().enumerate() {
+                engine.sent(self::direction(dir), end);
             }
             Box::new(engine)
         });
@@ -154,6 +160,16 @@ impl Flows {
         if record.flags & tcp_flag::RST != 0 && !flow.reset {
             flow.reset = true;
             engine.reset(time_ns, said);
+        }
+    }
+
+    /// Bytes before this offset were sent.
+    pub fn sent(&mut self, flow: u64, dir: u8, end: u64) {
+        let Some(flow) = self.flows.get_mut(&flow) else { return };
+        let dir = usize::from(dir & 1);
+        match &mut flow.engine {
+            Some(engine) => engine.sent(direction(dir), end),
+            None => flow.sent[dir] = end,
         }
     }
 

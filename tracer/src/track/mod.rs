@@ -256,6 +256,7 @@ impl Tracker {
             Event::Repeats { conn, repeats } => {
                 self.repeats.insert(conn, repeats);
             }
+            Event::Sent { flow, dir, end } => self.flows.sent(flow, dir, end),
             // The source has looked it up already.
             Event::Process(_) => {}
             Event::Segment { record, data } => {
@@ -376,6 +377,9 @@ impl Tracker {
             self.opened(still.conn);
         }
         self.repeats.insert(still.conn.id, still.repeats);
+        for (dir, sent) in (0..).zip(still.sent) {
+            sent.inspect(|end| self.flows.sent(still.conn.flow, dir, *end));
+        }
     }
 
     /// Time passes: an orphaned FIN_WAIT2 whose FIN did not come is over.
@@ -444,6 +448,7 @@ impl Tracker {
         } else if conn.role == role::UNKNOWN {
             self.settle_role(&mut conn);
         }
+        let reset = conn.flags & (conn_flag::RST_RECEIVED | conn_flag::RST_SENT) != 0;
         let mini = conn.flags & conn_flag::MINI_SOCKET != 0;
         if mini && conn.flags & conn_flag::FIN_RECEIVED == 0 && self.flows.is_peer_open(&conn) {
             // Whether the other end closes as well or sends more and is reset ends the exchange.
@@ -451,7 +456,6 @@ impl Tracker {
             self.flows.fall_silent(&conn, process);
         } else {
             let mut said = Vec::new();
-            let reset = conn.flags & (conn_flag::RST_RECEIVED | conn_flag::RST_SENT) != 0;
             self.flows.close(&conn, reset, &mut said);
             // The connection is out of the table, so its last exchanges are told with what is at hand.
             self.connections.insert(conn.id, Box::new(conn));
@@ -561,14 +565,14 @@ impl Tracker {
                     let mut claimed = false;
                     for id in self.flows.ends(flow) {
                         let (conn, process) = match (self.connections.get(&id), self.flows.silent(flow, id)) {
-                            (Some(conn), _) => (conn, self.process(conn, processes)),
+                            (Some(conn), _) => (&**conn, self.process(conn, processes)),
                             (None, Some((conn, process))) => (conn, process.clone()),
                             (None, None) => continue,
                         };
                         claimed = true;
                         if (self.wanted)(&conn.tuple, process.as_ref()) {
                             let exchange = Arc::clone(&exchange);
-                            out.push(Output::Exchange { conn: conn.clone(), process, exchange });
+                            out.push(Output::Exchange { conn: Box::new(*conn), process, exchange });
                         }
                     }
                     if !claimed {

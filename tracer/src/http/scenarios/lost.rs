@@ -91,6 +91,45 @@ pub(super) const CASES: &[Case] = &[
         ],
     ),
     case(
+        "what follows a response without end may have been answered",
+        &[Client(GET), Client(GET), Server(CHUNKS), ServerSeen(5000), ServerFin, Close],
+        &[CHUNKS_LOST, "2 GET /a none:0 > - no_response reused pipelined inexact"],
+    ),
+    case(
+        "content of an answer that may be to HEAD may be answers to others",
+        &[
+            Client(GET),
+            Server(OK2),
+            ClientMissing(9),
+            Client(b"\r\n\r\n"),
+            Server(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\nHTTP/1.1 304 N\r\n\r\n"),
+            Client(GET),
+            Server(OK2),
+            ServerFin,
+            Close,
+        ],
+        &[
+            GET_OK,
+            "2 - > 200 content-length:58 truncated reused inexact",
+            "3 GET /a none:0 > - no_response reused pipelined inexact",
+        ],
+    ),
+    case(
+        "an interim response shows that a request was held back",
+        &[
+            Client(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99\r\n\r\n"),
+            ClientMissing(99),
+            Server(OK2),
+            Client(GET),
+            Server(b"HTTP/1.1 103 E\r\n\r\n"),
+            Server(OK2),
+        ],
+        &[
+            "1 POST / content-length:99 > 200 content-length:2 complete inexact",
+            "2 GET /a none:0 > 103 200 content-length:2 complete reused",
+        ],
+    ),
+    case(
         "a whole response went by without record",
         &[Client(GET), ServerMissing(40), Client(GET), Server(OK2), Client(GET), Server(OK2)],
         &[
@@ -125,6 +164,31 @@ fn progress_tells_of_bytes_without_record() {
     wire.flow.progress(S, at, 77, &mut wire.out);
     assert_eq!(wire.shown(), [LONG_OK]);
     assert_eq!(wire.exchanges()[0].response_end_ns, Some(77));
+}
+
+/// As the acknowledgement of a reset shows.
+#[test]
+fn an_answer_that_was_sent_and_not_seen() {
+    let mut wire = case("", &[Client(GET)], &[]).play(Some(C));
+    wire.flow.sent(S, 40);
+    wire.step(Reset);
+    assert_eq!(wire.shown(), ["1 GET /a none:0 > - reset inexact"]);
+    let mut wire = case("", &[Client(GET), Server(LONG)], &[]).play(Some(C));
+    wire.flow.sent(S, LONG.len() as u64 + 100_000);
+    wire.step(Reset);
+    assert_eq!(wire.shown(), ["1 GET /a none:0 > 200 content-length:100000 complete inexact"]);
+}
+
+/// Its answer, acknowledging it, was there first: what is paired from here on may be one off.
+#[test]
+fn a_request_that_comes_after_its_answer() {
+    let mut wire = Wire::new(Some(C), true);
+    wire.flow.sent(C, GET.len() as u64);
+    wire.send(S, OK2);
+    for step in [Client(GET), Client(GET), Server(OK2), Server(OK2)] {
+        wire.step(step);
+    }
+    assert!(wire.exchanges().iter().all(|exchange| !exchange.exact), "{:?}", wire.shown());
 }
 
 #[test]

@@ -199,6 +199,16 @@ impl Flow {
         conn
     }
 
+    /// The directions in which more was sent than was seen, and how much.
+    pub fn sent(&self) -> impl Iterator<Item = (u8, u64)> + use<> {
+        let ends = [LOCAL, REMOTE].map(|end| {
+            let side = &self.sides[end];
+            let dir = if end == LOCAL { self.local_dir } else { 1 - self.local_dir };
+            (side.sent() > side.next).then(|| (dir as u8, side.sent()))
+        });
+        ends.into_iter().flatten()
+    }
+
     /// What the other end has sent again.
     pub fn received_again(&self) -> Repeats {
         let remote = &self.sides[REMOTE];

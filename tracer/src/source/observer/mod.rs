@@ -64,6 +64,8 @@ pub struct Still {
     pub repeats: Repeats,
     /// An event has told of it before.
     pub is_told: bool,
+    /// Bytes sent in each direction of its flow, where more were sent than were seen.
+    pub sent: [Option<u64>; 2],
 }
 
 /// Follows all connections of a capture.
@@ -152,7 +154,14 @@ impl Observer {
     /// The capture is over: tells of the connections still open, in no order.
     pub fn finish(&mut self, mut tell: impl FnMut(Still)) {
         for flow in std::mem::take(&mut self.open).into_values() {
-            tell(Still { conn: flow.snapshot(), repeats: flow.received_again(), is_told: flow.is_told });
+            let mut sent = [None; 2];
+            flow.sent().for_each(|(dir, end)| sent[usize::from(dir)] = Some(end));
+            tell(Still {
+                conn: flow.snapshot(),
+                repeats: flow.received_again(),
+                is_told: flow.is_told,
+                sent,
+            });
         }
     }
 

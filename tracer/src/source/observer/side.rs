@@ -99,8 +99,14 @@ impl Side {
         true
     }
 
-    /// The peer acknowledges all before this sequence number.
-    pub fn acknowledge(&mut self, ack: u32) {
+    /// The peer acknowledges all before this sequence number. True: so more was sent than was seen or known of.
+    pub fn acknowledge(&mut self, ack: u32) -> bool {
+        let before = self.sent();
+        self.acknowledged(ack);
+        self.sent() > before
+    }
+
+    fn acknowledged(&mut self, ack: u32) {
         if let Some(offset) = self.offset(ack)
             && offset <= self.next as i64 + MAX_AHEAD
             && let Ok(offset) = u64::try_from(offset)
@@ -134,12 +140,25 @@ impl Side {
         self.window_closed = window == 0;
     }
 
+    /// A reset with this sequence number was sent behind all else.
+    pub fn end(&mut self, seq: u32) {
+        if let Some(offset) = self.offset(seq)
+            && let Ok(offset) = u64::try_from(offset)
+            && offset <= self.next + MAX_AHEAD.cast_unsigned()
+        {
+            self.acked = self.acked.max(offset);
+        }
+    }
+
+    /// Bytes that were sent, as far as is known. One acknowledged byte more may be a FIN.
+    pub fn sent(&self) -> u64 {
+        if self.acked > self.next + 1 { self.acked } else { self.next }
+    }
+
     /// Gaps in what was seen, which the capture has lost or which never arrived here; also what the peer has
     /// acknowledged and nobody saw.
     pub fn missing(&self) -> u32 {
-        let unseen = self.acked > self.next + u64::from(self.fin.is_some());
-        // Without a FIN, one acknowledged byte more may be just that.
-        let unseen = unseen && (self.fin.is_some() || self.acked > self.next + 1);
+        let unseen = self.sent() > self.next;
         self.gaps.len() as u32 + self.gaps_lost + u32::from(unseen)
     }
 

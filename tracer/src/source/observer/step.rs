@@ -95,7 +95,9 @@ fn carry(
         if sender == LOCAL && flow.conn.state == state::SYN_SENT && !syn && !other.is_known() {
             other.begin(segment.ack);
         }
-        other.acknowledge(segment.ack);
+        if other.acknowledge(segment.ack) {
+            tell.sent(flow);
+        }
     }
     let side = &mut flow.sides[sender];
     side.announce(segment.window);
@@ -188,6 +190,10 @@ fn reset(flow: &mut Flow, sender: usize, segment: &Segment<'_>, tell: &mut Telle
         tell.counts.out_of_window += 1;
         return Turn::None;
     }
+    flow.sides[sender].end(segment.seq);
+    if segment.has(tcp_flag::ACK) {
+        flow.sides[1 - sender].acknowledge(segment.ack);
+    }
     if tell.events {
         (tell.emit)(Event::Reset(ResetRecord {
             header: header(kind::RESET, 0, flow.seen_ns),
@@ -238,11 +244,21 @@ pub fn states(flow: &Flow, since: u32, tell: &mut Teller<'_>) {
 }
 
 impl Teller<'_> {
+    /// What was sent beyond what was seen.
+    fn sent(&mut self, flow: &Flow) {
+        for (dir, end) in flow.sent() {
+            (self.emit)(Event::Sent { flow: flow.conn.flow, dir, end });
+        }
+    }
+
     /// A connection reached a milestone.
     pub fn conn(&mut self, milestone: u16, flow: &Flow) {
         let repeats = flow.received_again();
         if milestone == milestone::CLOSED && repeats != Repeats::default() {
             (self.emit)(Event::Repeats { conn: flow.conn.id, repeats });
+        }
+        if milestone == milestone::CLOSED {
+            self.sent(flow);
         }
         let conn = Box::new(flow.snapshot());
         (self.emit)(Event::Conn { milestone, time_ns: flow.seen_ns, conn });
