@@ -77,6 +77,7 @@ func main() {
 	})
 	// The client gives up in the middle of the body, and the server goes on with it.
 	mux.HandleFunc("/stall", func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Length", fmt.Sprint(large))
 		io.Copy(w, io.LimitReader(zeros{}, 1000))
 		w.(http.Flusher).Flush()
