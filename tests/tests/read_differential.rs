@@ -95,11 +95,10 @@ fn lossless(conversation: &Conversation, carried: &Carried, told: &[Record]) -> 
             conversation.traits
         ));
     }
-    let wrong = told.iter().enumerate().find_map(|(index, record)| {
+    told.iter().enumerate().find_map(|(index, record)| {
         let differ = differences(&meant::exchange(conversation, carried, index), record);
         (!differ.is_empty()).then(|| format!("{differ:?} {:?}\n  {record:?}", conversation.traits))
-    });
-    wrong
+    })
 }
 
 #[test]
