@@ -106,7 +106,10 @@ pub fn known(carried: &Carried, meant: &Meant) -> Known {
         None => Known::Part,
     };
     let message = |end: usize, placed: &Placed| {
-        let last = (placed.message.framing != Framing::UntilClose).then_some(placed.at.end - 1);
+        // What is cut short ends where the connection says.
+        let cut = end == SERVER && meant.outcome != Outcome::Complete;
+        let told = !cut && placed.message.framing != Framing::UntilClose;
+        let last = told.then_some(placed.at.end - 1);
         placed.decisive().chain(last).map(|at| byte(end, at)).max().unwrap_or(Known::Whole)
     };
     let interim = meant.interim.clone().map(|at| byte(SERVER, at)).max().unwrap_or(Known::Whole);

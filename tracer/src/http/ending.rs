@@ -178,6 +178,10 @@ impl Flow {
         // The FIN's own record is no record of the bytes before it.
         let whole = stream.fin.is_some_and(|(end, _)| end == stream.seen_end);
         let seen_ns = whole.then_some(stream.seen_ns);
+        // Had its request been a HEAD, this was no content but the answers to those behind it.
+        if matches!(state, State::Body(_)) && self.is_method_unknown(direction) {
+            self.queue.iter_mut().for_each(|running| running.exchange.exact = false);
+        }
         match state {
             State::Head(head) => self.note_partial_response(direction, &head, out),
             // RFC 9112 §8: complete if the connection was closed in order.
@@ -185,10 +189,6 @@ impl Flow {
                 self.response_over(direction, Some(body.content()), seen_ns, out);
             }
             State::Body(body) => {
-                // Had its request been a HEAD, this was no content but the answers to those behind it.
-                if self.is_method_unknown(direction) {
-                    self.queue.iter_mut().for_each(|running| running.exchange.exact = false);
-                }
                 let open = self.open().and_then(|index| self.queue.get_mut(index));
                 if let Some(response) = open.and_then(|running| running.exchange.response.as_mut()) {
                     response.body_bytes = Some(body.content());
@@ -272,7 +272,10 @@ impl Flow {
 
     /// Takes an exchange out of the queue and hands it out.
     pub(super) fn emit(&mut self, index: usize, outcome: Outcome, out: &mut Vec<Output>) {
-        let Some(running) = self.queue.remove(index) else { return };
+        let Some(mut running) = self.queue.remove(index) else { return };
+        // More of its request was sent than has come.
+        let unseen = |client: Direction| self.sides[client.index()].stream.hole().is_some();
+        running.exchange.exact &= running.request_over || !self.client.is_some_and(unseen);
         let Running { mut exchange, malformed, heads_bytes, .. } = running;
         self.heads_bytes -= heads_bytes;
         exchange.outcome = if malformed { Outcome::Malformed } else { outcome };

@@ -39,7 +39,7 @@ impl Flow {
         let after_hole = std::mem::take(&mut self.sides[direction.index()].after_hole);
         // The server knew of it before it came here, so its answer may be gone.
         let stream = &self.sides[direction.index()].stream;
-        let late = stream.sent_end > 0 && stream.sent_end >= stream.next;
+        let late = stream.sent_end > stream.next;
         let unsure = after_hole || late || self.queue.back().is_some_and(|last| last.unsure);
         running.unsure = unsure;
         let exchange = &mut running.exchange;

@@ -42,6 +42,7 @@ impl Flow {
         let Some((index, facts)) = self.note_response(first_ns, bytes) else { return };
         let Some(running) = self.queue.get_mut(index) else { return };
         let exchange = &mut running.exchange;
+        let exact = exchange.exact;
         let version = exchange.response.as_ref().map_or((1, 1), |response| response.version);
         exchange.keep_alive.response = Some(persists(version, &facts));
         exchange.keep_alive.timeout_s = facts.timeout_s;
@@ -63,7 +64,8 @@ impl Flow {
         }
         let client = direction.other();
         if connect && !self.over && matches!(self.sides[client.index()].state, State::Hold) {
-            // Refused: what the client sent early is the next request after all.
+            // Refused: what the client sent early is the next request after all. If this is the answer to it, all are off.
+            self.pairing_exact &= exact;
             self.sides[client.index()].state = State::Boundary;
             self.drain(client, out);
         }

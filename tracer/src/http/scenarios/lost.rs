@@ -115,6 +115,25 @@ pub(super) const CASES: &[Case] = &[
         ],
     ),
     case(
+        "until-close in answer to what may be HEAD may be answers to others",
+        &[
+            Client(GET),
+            Server(OK2),
+            ClientMissing(9),
+            Client(b"\r\n\r\n"),
+            Server(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 304 N\r\n\r\n"),
+            Client(GET),
+            Server(OK2),
+            ServerFin,
+            Close,
+        ],
+        &[
+            GET_OK,
+            "2 - > 200 until-close:58 complete reused inexact",
+            "3 GET /a none:0 > - no_response reused pipelined inexact",
+        ],
+    ),
+    case(
         "an interim response shows that a request was held back",
         &[
             Client(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99\r\n\r\n"),
@@ -164,6 +183,17 @@ fn progress_tells_of_bytes_without_record() {
     wire.flow.progress(S, at, 77, &mut wire.out);
     assert_eq!(wire.shown(), [LONG_OK]);
     assert_eq!(wire.exchanges()[0].response_end_ns, Some(77));
+}
+
+/// As the server's acknowledgement shows.
+#[test]
+fn a_request_of_which_more_was_sent_than_seen() {
+    let mut wire = Wire::new(Some(C), true);
+    wire.send(C, b"GET /a HTTP/1.1\r\nHost: ");
+    wire.flow.sent(C, 90);
+    wire.send(S, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
+    wire.step(ServerFin);
+    assert_eq!(wire.shown(), ["1 GET /a ?:? > 200 content-length:1 truncated inexact"]);
 }
 
 /// As the acknowledgement of a reset shows.

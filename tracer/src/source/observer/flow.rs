@@ -199,12 +199,12 @@ impl Flow {
         conn
     }
 
-    /// The directions in which more was sent than was seen, and how much.
+    /// The directions in which more was sent than was seen, and how far.
     pub fn sent(&self) -> impl Iterator<Item = (u8, u64)> + use<> {
         let ends = [LOCAL, REMOTE].map(|end| {
             let side = &self.sides[end];
             let dir = if end == LOCAL { self.local_dir } else { 1 - self.local_dir };
-            (side.sent() > side.next).then(|| (dir as u8, side.sent()))
+            side.sent().map(|end| (dir as u8, end))
         });
         ends.into_iter().flatten()
     }

@@ -150,16 +150,22 @@ impl Side {
         }
     }
 
-    /// Bytes that were sent, as far as is known. One acknowledged byte more may be a FIN.
-    pub fn sent(&self) -> u64 {
-        if self.acked > self.next + 1 { self.acked } else { self.next }
+    /// How far bytes were sent, where some of those before were not seen.
+    pub fn sent(&self) -> Option<u64> {
+        let gap = self.gaps.iter().any(|(start, _)| *start < self.acked);
+        let end = if self.is_beyond() { self.acked } else { self.acked.min(self.next) };
+        (gap || self.is_beyond()).then_some(end)
+    }
+
+    /// More was acknowledged than was seen. One byte more may be a FIN.
+    fn is_beyond(&self) -> bool {
+        self.acked > self.next + 1
     }
 
     /// Gaps in what was seen, which the capture has lost or which never arrived here; also what the peer has
     /// acknowledged and nobody saw.
     pub fn missing(&self) -> u32 {
-        let unseen = self.sent() > self.next;
-        self.gaps.len() as u32 + self.gaps_lost + u32::from(unseen)
+        self.gaps.len() as u32 + self.gaps_lost + u32::from(self.is_beyond())
     }
 
     fn gap(&mut self, start: u64, end: u64) {
