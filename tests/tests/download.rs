@@ -63,6 +63,34 @@ fn a_gibibyte_through_nginx() -> Result<()> {
     Ok(())
 }
 
+/// An answer to HEAD has no body, whatever its Content-Length; the next one on the connection has.
+#[test]
+fn behind_a_head() -> Result<()> {
+    const SIZE: u64 = 200 << 20;
+    let netns = Netns::new()?;
+    let nginx = Nginx::start(&netns, Options::default())?;
+    File::create(nginx.files().join("large"))?.set_len(SIZE)?;
+    let tracer = Tracer::start(&netns, &[])?;
+    let url = format!("http://127.0.0.1:{PORT}/files/large");
+    let args = ["-sS", "--head", &url, "--next", "-sS", "-o", "/dev/null", &url];
+    let both = [&args[..], &["--next", "-sS", "--head", &url], &args[3..]].concat();
+    process::run(netns.command("curl").args(both), wait::LOAD_LIMIT)?;
+    nginx.finish()?;
+    let run = tracer.stop()?;
+
+    let conns = with_role(&run.records.conns(&netns), "client");
+    ensure!(conns.len() == 1, "one connection:{}", show(&conns));
+    let https: Vec<Record> = run.records.https(&conns).collect();
+    let seen: Vec<_> =
+        https.iter().map(|http| (http.text("/request/method"), http.count("/response/body_bytes"))).collect();
+    let expected = [("HEAD", Some(0)), ("GET", Some(SIZE)), ("HEAD", Some(0)), ("GET", Some(SIZE))];
+    ensure!(seen == expected && https.iter().all(|http| http.is_true("/exact")), "{}", show(&https));
+    let stats = run.records.final_stats().context("no final stats")?;
+    let copied = stats.count("/segments/bytes_copied").context("no segments.bytes_copied")?;
+    ensure!(copied < 16 << 10 && stats.count("/lost/bytes_over_budget") == Some(0), "copied: {stats:?}");
+    Ok(())
+}
+
 /// Chunks of a server, over and over: large ones, and small ones whose lines often lie across two segments.
 const CHUNKS: [usize; 6] = [32 << 10, 4096, 1000, 64 << 10, 5000, 1 << 20];
 const ROUNDS: usize = 230;

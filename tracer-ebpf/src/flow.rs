@@ -138,7 +138,9 @@ pub struct Flow {
     pub head_seen: u8,
     /// The classifier saw a segment of it.
     pub seen: u8,
-    pub pad: [u8; 7],
+    /// Requests may have been sent before the answers to older ones were there.
+    pub pipelined: u8,
+    pub pad: [u8; 6],
     pub dirs: [FlowDir; 2],
 }
 
@@ -172,7 +174,8 @@ impl Flow {
         from_start: 0,
         head_seen: 0,
         seen: 0,
-        pad: [0; 7],
+        pipelined: 0,
+        pad: [0; 6],
         dirs: [Self::ZERO_DIR; 2],
     };
 }

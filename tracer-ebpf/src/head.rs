@@ -95,6 +95,10 @@ macro_rules! found {
     };
 }
 
+pub fn is_response(scratch: &Scratch) -> bool {
+    load(&scratch.data, 0) & 0x00ff_ffff_ffff_ffff == word(b"HTTP/1.\0")
+}
+
 /// A HEAD request: the answer's Content-Length is not that of its body.
 pub fn is_head_request(scratch: &Scratch) -> bool {
     load(&scratch.data, 0) & 0x0000_00ff_ffff_ffff == word(b"HEAD \0\0\0")

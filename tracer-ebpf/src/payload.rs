@@ -137,8 +137,13 @@ pub struct Work {
     /// Stream offset behind the segment.
     pub end: u64,
     pub copy: u32,
-    /// HEAD requests were seen on this connection.
-    pub head_seen: u32,
+    /// As [`tracer_ebpf::Flow`]'s.
+    pub head_seen: u8,
+    pub pipelined: u8,
+    /// The other side had sent before this.
+    pub turned: u8,
+    /// It begins with a request: only then the two above are to be put back.
+    pub is_request: u8,
     /// A copy of the flow's, to be put back.
     pub dir: FlowDir,
 }
@@ -171,12 +176,24 @@ pub extern "C" fn copy_head(skb: *mut __sk_buff, place: u32) -> u32 {
     if !read(skb, scratch, 0, from, size) {
         return 0;
     }
-    let head_seen = scratch.work.head_seen;
-    scratch.work.head_seen |= u32::from(head::is_head_request(scratch));
-    let next = head::scan_head(size, head_seen, place);
+    let next = head::scan_head(size, u32::from(scratch.work.head_seen), place);
     let head_len = scratch.found.end;
     let head_end = from + u64::from(head_len);
     let mark = head_end + scratch.found.length;
+    if !head::is_response(scratch) {
+        let is_last = match next {
+            next::BODY => mark >= end,
+            next::MESSAGE => head_end == end,
+            next::CHUNKS => true,
+            _ => false,
+        };
+        let is_head = u8::from(head::is_head_request(scratch));
+        let work = &mut scratch.work;
+        work.is_request = 1;
+        work.pipelined |= u8::from(work.turned == 0 || !is_last);
+        // Who sends one request at a time has the answer to the last one.
+        work.head_seen = if work.pipelined == 0 { is_head } else { work.head_seen | is_head };
+    }
     match next {
         // At the end of this segment, or past it; else another message follows, and all is copied.
         next::BODY if mark >= end => {

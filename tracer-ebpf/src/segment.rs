@@ -160,7 +160,7 @@ fn direction(
     let (peer_next, peer_time_ns) = (peer.next, peer.time_ns);
     let id = flow.id;
     let turned = flow.last_dir != index as u8;
-    let head_seen = flow.head_seen != 0;
+    let (head_seen, pipelined) = (flow.head_seen, flow.pipelined);
     let from_start = flow.from_start;
     let dir = direction_of(flow, index);
     if dir.known == 0 {
@@ -247,12 +247,16 @@ fn direction(
         work.from = plan.from;
         work.end = end;
         work.copy = plan.copy;
-        work.head_seen = u32::from(head_seen);
+        (work.head_seen, work.pipelined, work.turned) = (head_seen, pipelined, u8::from(turned));
+        work.is_request = 0;
         work.dir = *dir;
         payload::copy_payload(skb, place.index);
         let work = &place.get().work;
         *direction_of(flow, index) = work.dir;
-        flow.head_seen |= work.head_seen as u8;
+        // Both directions may be at work.
+        if work.is_request != 0 {
+            (flow.head_seen, flow.pipelined) = (work.head_seen, work.pipelined);
+        }
     }
     place.release();
     Some(())
