@@ -140,7 +140,9 @@ pub struct Flow {
     pub seen: u8,
     /// Requests may have been sent before the answers to older ones were there.
     pub pipelined: u8,
-    pub pad: [u8; 6],
+    /// The last request was a CONNECT.
+    pub connect: u8,
+    pub pad: [u8; 5],
     pub dirs: [FlowDir; 2],
 }
 
@@ -175,7 +177,8 @@ impl Flow {
         head_seen: 0,
         seen: 0,
         pipelined: 0,
-        pad: [0; 6],
+        connect: 0,
+        pad: [0; 5],
         dirs: [Self::ZERO_DIR; 2],
     };
 }

@@ -24,7 +24,14 @@ pub mod next {
     pub const CHUNKS: u32 = 4;
     /// More bytes are needed to tell.
     pub const MORE: u32 = 5;
+    /// No HTTP any more, in either direction.
+    pub const TUNNEL: u32 = 6;
 }
+
+/// What is known of the requests that a response may answer: HEAD requests were seen on this connection.
+pub const HEAD: u32 = 1;
+/// The only one that is not answered is a CONNECT.
+pub const CONNECT: u32 = 2;
 
 /// What the search found; it and where it is. In memory, because the verifier follows the value of every register
 /// through every step of a loop, and takes a million of them; of memory it knows nothing.
@@ -95,6 +102,11 @@ macro_rules! found {
     };
 }
 
+/// A CONNECT request: with a successful answer the connection becomes a tunnel (RFC 9110 §9.3.6).
+pub fn is_connect_request(scratch: &Scratch) -> bool {
+    load(&scratch.data, 0) == word(b"CONNECT ")
+}
+
 pub fn is_response(scratch: &Scratch) -> bool {
     load(&scratch.data, 0) & 0x00ff_ffff_ffff_ffff == word(b"HTTP/1.\0")
 }
@@ -104,19 +116,21 @@ pub fn is_head_request(scratch: &Scratch) -> bool {
     load(&scratch.data, 0) & 0x0000_00ff_ffff_ffff == word(b"HEAD \0\0\0")
 }
 
-/// Looks at the message that begins `Scratch::data`, of which `size` bytes are there. `head_seen`: HEAD requests were
-/// seen on this connection. `place`: which `Scratch`. Returns one of [`next`], with `Scratch::found` filled in unless it is unknown.
+/// Looks at the message that begins `Scratch::data`, of which `size` bytes are there. `asked`: [`HEAD`] and [`CONNECT`].
+/// `place`: which `Scratch`. Returns one of [`next`], with `Scratch::found` filled in unless it is unknown.
 ///
 /// A global function, so that the verifier looks at it once and not for each way to get here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn scan_head(size: u32, head_seen: u32, place: u32) -> u32 {
+pub extern "C" fn scan_head(size: u32, asked: u32, place: u32) -> u32 {
+    let (head_seen, connect) = (asked & HEAD, asked & CONNECT != 0);
     let Some(scratch) = SCRATCH.get_ptr_mut(place) else { return next::UNKNOWN };
     // SAFETY: this CPU's own.
     let Scratch { data, found, .. } = unsafe { &mut *scratch };
     let start = load(data, 0);
     let response = start & 0x00ff_ffff_ffff_ffff == word(b"HTTP/1.\0");
     let mut bodyless = false;
+    let mut tunnel = false;
     if response {
         // "HTTP/1.1 NNN"
         let status = load(data, 8) & 0x0000_0000_ffff_ffff;
@@ -125,17 +139,21 @@ pub extern "C" fn scan_head(size: u32, head_seen: u32, place: u32) -> u32 {
             || status == word(b" 100\0\0\0\0")
         {
             bodyless = true;
+        } else if status == word(b" 101\0\0\0\0") || connect && status & 0xffff == word(b" 2\0\0\0\0\0\0") {
+            tunnel = true;
         } else if status & 0xffff == word(b" 1\0\0\0\0\0\0") || head_seen != 0 {
             return next::UNKNOWN;
         }
     } else if !(start as u8).is_ascii_alphabetic() && start as u8 != b'\r' && start as u8 != b'\n' {
         return next::OTHER;
-    } else if !(start as u8).is_ascii_uppercase() || start == word(b"CONNECT ") || start == word(b"PRI * HT")
-    {
+    } else if !(start as u8).is_ascii_uppercase() || start == word(b"PRI * HT") {
         return next::UNKNOWN;
     }
     if !fields(data, found, size) {
         return next::UNKNOWN;
+    }
+    if tunnel {
+        return next::TUNNEL;
     }
     let length_at = found!(found.length_at);
     if found!(found.chunked) != 0 {

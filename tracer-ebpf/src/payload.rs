@@ -144,6 +144,11 @@ pub struct Work {
     pub turned: u8,
     /// It begins with a request: only then the two above are to be put back.
     pub is_request: u8,
+    /// As [`tracer_ebpf::Flow`]'s.
+    pub connect: u8,
+    /// Nothing is wanted any more, in either direction.
+    pub tunnel: u8,
+    pub pad: [u8; 6],
     /// A copy of the flow's, to be put back.
     pub dir: FlowDir,
 }
@@ -176,7 +181,12 @@ pub extern "C" fn copy_head(skb: *mut __sk_buff, place: u32) -> u32 {
     if !read(skb, scratch, 0, from, size) {
         return 0;
     }
-    let next = head::scan_head(size, u32::from(scratch.work.head_seen), place);
+    let work = &scratch.work;
+    let mut asked = if work.head_seen != 0 { head::HEAD } else { 0 };
+    if work.connect != 0 && work.pipelined == 0 {
+        asked |= head::CONNECT;
+    }
+    let next = head::scan_head(size, asked, place);
     let head_len = scratch.found.end;
     let head_end = from + u64::from(head_len);
     let mark = head_end + scratch.found.length;
@@ -188,8 +198,9 @@ pub extern "C" fn copy_head(skb: *mut __sk_buff, place: u32) -> u32 {
             _ => false,
         };
         let is_head = u8::from(head::is_head_request(scratch));
+        let connect = u8::from(head::is_connect_request(scratch));
         let work = &mut scratch.work;
-        work.is_request = 1;
+        (work.is_request, work.connect) = (1, connect);
         work.pipelined |= u8::from(work.turned == 0 || !is_last);
         // Who sends one request at a time has the answer to the last one.
         work.head_seen = if work.pipelined == 0 { is_head } else { work.head_seen | is_head };
@@ -205,6 +216,11 @@ pub extern "C" fn copy_head(skb: *mut __sk_buff, place: u32) -> u32 {
             0
         }
         next::BODY | next::MESSAGE => 1,
+        next::TUNNEL => {
+            (scratch.work.dir.mode, scratch.work.tunnel) = (mode::IGNORE, 1);
+            part(scratch, from, head_len, end);
+            0
+        }
         next::CHUNKS => {
             let dir = &mut scratch.work.dir;
             (dir.mode, dir.mark, dir.carried, dir.first_chunk) = (mode::CHUNK, head_end, 0, 1);

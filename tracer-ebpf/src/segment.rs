@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
 use tracer_ebpf::{
-    Flow, FlowDir, FlowKey, Header, TimeWaitRecord, Tuple, counter, kind, state, tcp_flag, time_wait,
+    Flow, FlowDir, FlowKey, Header, TimeWaitRecord, Tuple, counter, kind, mode, state, tcp_flag, time_wait,
 };
 
 use crate::{
@@ -160,7 +160,7 @@ fn direction(
     let (peer_next, peer_time_ns) = (peer.next, peer.time_ns);
     let id = flow.id;
     let turned = flow.last_dir != index as u8;
-    let (head_seen, pipelined) = (flow.head_seen, flow.pipelined);
+    let (head_seen, pipelined, connect) = (flow.head_seen, flow.pipelined, flow.connect);
     let from_start = flow.from_start;
     let dir = direction_of(flow, index);
     if dir.known == 0 {
@@ -248,14 +248,17 @@ fn direction(
         work.end = end;
         work.copy = plan.copy;
         (work.head_seen, work.pipelined, work.turned) = (head_seen, pipelined, u8::from(turned));
-        work.is_request = 0;
+        (work.is_request, work.connect, work.tunnel) = (0, connect, 0);
         work.dir = *dir;
         payload::copy_payload(skb, place.index);
         let work = &place.get().work;
         *direction_of(flow, index) = work.dir;
         // Both directions may be at work.
         if work.is_request != 0 {
-            (flow.head_seen, flow.pipelined) = (work.head_seen, work.pipelined);
+            (flow.head_seen, flow.pipelined, flow.connect) = (work.head_seen, work.pipelined, work.connect);
+        }
+        if work.tunnel != 0 {
+            direction_of(flow, 1 - index).mode = mode::IGNORE;
         }
     }
     place.release();
