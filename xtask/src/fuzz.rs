@@ -21,6 +21,10 @@ pub enum Target {
     Decode,
     /// Any exchange as a line
     Emit,
+    /// Capture files, compressed or not
+    Capture,
+    /// Headers of captured packets
+    Packet,
 }
 
 /// Runs one target, or all of them one after the other, for `seconds` each.

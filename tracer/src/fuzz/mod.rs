@@ -8,6 +8,7 @@
 mod decode;
 mod emit;
 mod input;
+mod written;
 
 use std::{
     env,
@@ -22,6 +23,7 @@ use proptest::{
 
 pub(crate) use emit::Lines;
 pub(crate) use input::Input;
+pub(crate) use written::Written;
 
 /// Longest input, in bytes.
 const INPUT_MAX: usize = 1500;
@@ -90,4 +92,8 @@ targets! {
     decode: 3000, decode::decode;
     /// Any exchange as a line.
     emit: 150, emit::emit;
+    /// Capture files, compressed or not.
+    capture: 600, crate::source::capture::fuzz::capture;
+    /// Headers of captured packets.
+    packet: 3000, crate::source::packet::fuzz::packet;
 }
