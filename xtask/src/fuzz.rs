@@ -25,6 +25,10 @@ pub enum Target {
     Capture,
     /// Headers of captured packets
     Packet,
+    /// Any segments of any connections, up to the lines written
+    Observer,
+    /// Recordings of live runs
+    Recording,
 }
 
 /// Runs one target, or all of them one after the other, for `seconds` each.

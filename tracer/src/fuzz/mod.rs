@@ -96,4 +96,8 @@ targets! {
     capture: 600, crate::source::capture::fuzz::capture;
     /// Headers of captured packets.
     packet: 3000, crate::source::packet::fuzz::packet;
+    /// Any segments of any connections, up to the lines written.
+    observer: 150, crate::source::observer::fuzz::observer;
+    /// Recordings of live runs.
+    recording: 150, crate::read::fuzz::recording;
 }

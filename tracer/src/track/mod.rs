@@ -396,7 +396,7 @@ impl Tracker {
         }
         self.settle_time_waits(now_ns, out);
         if now_ns >= self.sweep_at_ns {
-            self.sweep_at_ns = now_ns + SWEEP_EVERY_NS;
+            self.sweep_at_ns = now_ns.saturating_add(SWEEP_EVERY_NS);
             self.flows.sweep(now_ns, |flow, key| out.push(Output::Forget { flow, key }));
         }
     }

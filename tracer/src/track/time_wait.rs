@@ -252,7 +252,7 @@ pub fn is_beginning(record: &TimeWaitRecord) -> bool {
 
 /// The end that a newer connection on the same ends speaks of.
 fn taken_over_by(conn: &Conn, record: &TimeWaitRecord) -> Option<End> {
-    let newer = conn.opened_ns + SETTLE_UNKNOWN_NS > record.header.time_ns;
+    let newer = conn.opened_ns.saturating_add(SETTLE_UNKNOWN_NS) > record.header.time_ns;
     match conn.role {
         tracer_ebpf::role::CLIENT if newer => Some(End::ReusedByConnect),
         tracer_ebpf::role::SERVER if newer => Some(End::ReusedBySyn),
