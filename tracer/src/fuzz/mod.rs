@@ -93,11 +93,11 @@ targets! {
     /// Any exchange as a line.
     emit: 150, emit::emit;
     /// Capture files, compressed or not.
-    capture: 600, crate::source::capture::fuzz::capture;
+    capture: 300, crate::source::capture::fuzz::capture;
     /// Headers of captured packets.
-    packet: 3000, crate::source::packet::fuzz::packet;
+    packet: 1000, crate::source::packet::fuzz::packet;
     /// Any segments of any connections, up to the lines written.
-    observer: 150, crate::source::observer::fuzz::observer;
+    observer: 50, crate::source::observer::fuzz::observer;
     /// Recordings of live runs.
-    recording: 150, crate::read::fuzz::recording;
+    recording: 60, crate::read::fuzz::recording;
 }

@@ -301,7 +301,11 @@ impl Tracker {
                 let ended = self.time_waits.expired(&record, self.view == View::Host);
                 self.time_wait_ended(ended, out);
             }
-            tracer_ebpf::time_wait::CANCELLED => self.time_waits.cancelled(record),
+            tracer_ebpf::time_wait::CANCELLED => {
+                if let Some((record, ended)) = self.time_waits.cancelled(record) {
+                    self.time_wait_settled(&record, ended, out);
+                }
+            }
             tracer_ebpf::time_wait::REARMED => self.time_waits.rearmed(&record),
             tracer_ebpf::time_wait::FIN_FOUND => self.fin_came(record.conn, None, out),
             _ => {}
@@ -403,9 +407,13 @@ impl Tracker {
 
     fn settle_time_waits(&mut self, now_ns: u64, out: &mut Vec<Output>) {
         for (record, ended) in self.time_waits.settle(now_ns) {
-            out.push(Output::ForgetTimeWait { tuple: record.tuple, began_ns: record.began_ns });
-            self.time_wait_ended(ended, out);
+            self.time_wait_settled(&record, ended, out);
         }
+    }
+
+    fn time_wait_settled(&mut self, record: &TimeWaitRecord, ended: Ended, out: &mut Vec<Output>) {
+        out.push(Output::ForgetTimeWait { tuple: record.tuple, began_ns: record.began_ns });
+        self.time_wait_ended(ended, out);
     }
 
     /// The run is over: what is still open is told as it stands.

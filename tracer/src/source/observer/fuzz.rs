@@ -112,11 +112,11 @@ fn segments(input: &mut Input<'_>) -> Vec<(u64, u32, Segment)> {
         seen.sort_by_key(|(time_ns, ..)| *time_ns);
     }
     for _ in 0..input.below(8) {
-        let at = input.below(seen.len());
-        damage(&mut seen, at, input);
         if seen.is_empty() {
             break;
         }
+        let at = input.below(seen.len());
+        damage(&mut seen, at, input);
     }
     seen
 }
