@@ -32,6 +32,13 @@ pub(crate) fn recording(input: &mut Input<'_>) {
         }
         bytes = of(&entries);
         if input.once_in(3) {
+            // A length that is not the entry's, of any but the header's: that ends all.
+            let entry = 1 + input.below(entries.len() - 1);
+            let at = of(&entries[..entry]).len() + 1;
+            let len = if input.once_in(2) { 1 << (20 + input.below(12)) } else { input.number() as u32 };
+            bytes[at..at + 4].copy_from_slice(&len.to_le_bytes());
+        }
+        if input.once_in(3) {
             damage(&mut bytes, input);
         }
     }
