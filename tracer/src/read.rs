@@ -331,4 +331,6 @@ impl Ending {
 }
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+#[cfg(test)]
 mod tests;

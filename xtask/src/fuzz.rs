@@ -21,6 +21,14 @@ pub enum Target {
     Decode,
     /// Any exchange as a line
     Emit,
+    /// Capture files, compressed or not
+    Capture,
+    /// Headers of captured packets
+    Packet,
+    /// Any segments of any connections, up to the lines written
+    Observer,
+    /// Recordings of live runs
+    Recording,
 }
 
 /// Runs one target, or all of them one after the other, for `seconds` each.

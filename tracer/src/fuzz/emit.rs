@@ -1,33 +1,16 @@
 //! Output: any exchange becomes one line of valid JSON that the schema describes.
 
-use std::{
-    fs::File,
-    io::{Read, Seek},
-    os::fd::{FromRawFd, OwnedFd},
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use tracer_ebpf::Conn;
 
-use super::Input;
+use super::{Input, Written};
 use crate::{
-    emit::{
-        self,
-        headers::HeaderPolicy,
-        schema::SCHEMA,
-        text::unescape,
-        writer::{QUEUE_BYTES, Sink, Target},
-    },
+    emit::{headers::HeaderPolicy, text::unescape},
     http::{Exchange, Field, Framing, KeepAlive, Outcome, Request, Response},
     report::{Clock, Report},
     track::Output,
 };
-
-static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
-    let schema = serde_json::from_str(SCHEMA).expect("the schema is JSON");
-    jsonschema::draft202012::new(&schema).expect("the schema is one")
-});
 
 /// Takes exchanges, and reads what is written of them.
 pub(crate) struct Lines {
@@ -59,14 +42,12 @@ impl Lines {
         if self.exchanges.is_empty() {
             return;
         }
-        let mut file = memory_file();
-        let target = Target::from_fd(OwnedFd::from(file.try_clone().expect("a second descriptor")), "memory");
-        let sink = Sink::start(target.expect("a file"), QUEUE_BYTES).expect("a thread");
+        let (written, lines) = Written::begin();
         let mut report = Report {
             clock: Clock::new(wall_ns, 0),
             headers: &self.headers,
             reset_reasons: [].into(),
-            lines: emit::Lines::new(sink),
+            lines,
             written: 0,
             limit: u64::MAX,
         };
@@ -74,28 +55,12 @@ impl Lines {
             let exchange = Arc::new(exchange.clone());
             report.output(&Output::Exchange { conn: Box::new(self.conn), process: None, exchange }, 0);
         }
-        let totals = report.lines.finish(Duration::from_secs(20));
-        assert_eq!((totals.lines, totals.dropped_lines), (self.exchanges.len() as u64, 0));
-        let mut text = String::new();
-        file.rewind().expect("it can seek");
-        file.read_to_string(&mut text).expect("UTF-8");
-        assert_eq!(text.lines().count(), self.exchanges.len());
-        for (line, exchange) in text.lines().zip(&self.exchanges) {
-            let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
-            let errors: Vec<String> = VALIDATOR.iter_errors(&value).map(|error| error.to_string()).collect();
-            assert!(errors.is_empty(), "{errors:?}\n{line}");
+        let values = written.end(report.lines);
+        assert_eq!(values.len(), self.exchanges.len());
+        for (value, exchange) in values.iter().zip(&self.exchanges) {
             let method = value.pointer("/request/method").and_then(|method| method.as_str()).map(unescape);
             assert_eq!(method, exchange.request.as_ref().map(|request| request.method.clone()));
         }
-    }
-}
-
-fn memory_file() -> File {
-    // SAFETY: the name ends with NUL; the descriptor is new and nobody else's.
-    unsafe {
-        let fd = libc::memfd_create(c"lines".as_ptr(), libc::MFD_CLOEXEC);
-        assert!(fd >= 0);
-        File::from_raw_fd(fd)
     }
 }
 

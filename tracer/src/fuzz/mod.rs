@@ -8,6 +8,7 @@
 mod decode;
 mod emit;
 mod input;
+mod written;
 
 use std::{
     env,
@@ -22,6 +23,7 @@ use proptest::{
 
 pub(crate) use emit::Lines;
 pub(crate) use input::Input;
+pub(crate) use written::Written;
 
 /// Longest input, in bytes.
 const INPUT_MAX: usize = 1500;
@@ -90,4 +92,12 @@ targets! {
     decode: 3000, decode::decode;
     /// Any exchange as a line.
     emit: 150, emit::emit;
+    /// Capture files, compressed or not.
+    capture: 300, crate::source::capture::fuzz::capture;
+    /// Headers of captured packets.
+    packet: 1000, crate::source::packet::fuzz::packet;
+    /// Any segments of any connections, up to the lines written.
+    observer: 50, crate::source::observer::fuzz::observer;
+    /// Recordings of live runs.
+    recording: 60, crate::read::fuzz::recording;
 }

@@ -78,7 +78,7 @@ fn cut_anywhere_nothing_is_told_otherwise() {
 }
 
 /// A recording of two connections and a process; ring records as the kernel side writes them.
-fn recording(name: &str) -> Vec<u8> {
+pub(super) fn recording(name: &str) -> Vec<u8> {
     let path = path(name);
     let mut recorder = Recorder::create(&path).unwrap();
     recorder.header(&Header {

@@ -219,6 +219,12 @@ impl Recording {
         self.input.offset()
     }
 
+    /// Bytes of memory in use.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.input.held()
+    }
+
     /// The next entry; `None` at the end.
     ///
     /// # Errors

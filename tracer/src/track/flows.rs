@@ -234,7 +234,7 @@ impl Flows {
     /// Drops flows that no connection has claimed within [`UNCLAIMED_MAX_NS`] of their last segment.
     pub fn sweep(&mut self, now_ns: u64, mut dropped: impl FnMut(u64, FlowKey)) {
         self.flows.retain(|id, flow| {
-            let keep = flow.ends != [0; 2] || flow.seen_ns + UNCLAIMED_MAX_NS > now_ns;
+            let keep = flow.ends != [0; 2] || flow.seen_ns.saturating_add(UNCLAIMED_MAX_NS) > now_ns;
             if !keep {
                 dropped(*id, flow.key);
             }

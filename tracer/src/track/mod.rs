@@ -301,7 +301,11 @@ impl Tracker {
                 let ended = self.time_waits.expired(&record, self.view == View::Host);
                 self.time_wait_ended(ended, out);
             }
-            tracer_ebpf::time_wait::CANCELLED => self.time_waits.cancelled(record),
+            tracer_ebpf::time_wait::CANCELLED => {
+                if let Some((record, ended)) = self.time_waits.cancelled(record) {
+                    self.time_wait_settled(&record, ended, out);
+                }
+            }
             tracer_ebpf::time_wait::REARMED => self.time_waits.rearmed(&record),
             tracer_ebpf::time_wait::FIN_FOUND => self.fin_came(record.conn, None, out),
             _ => {}
@@ -396,16 +400,20 @@ impl Tracker {
         }
         self.settle_time_waits(now_ns, out);
         if now_ns >= self.sweep_at_ns {
-            self.sweep_at_ns = now_ns + SWEEP_EVERY_NS;
+            self.sweep_at_ns = now_ns.saturating_add(SWEEP_EVERY_NS);
             self.flows.sweep(now_ns, |flow, key| out.push(Output::Forget { flow, key }));
         }
     }
 
     fn settle_time_waits(&mut self, now_ns: u64, out: &mut Vec<Output>) {
         for (record, ended) in self.time_waits.settle(now_ns) {
-            out.push(Output::ForgetTimeWait { tuple: record.tuple, began_ns: record.began_ns });
-            self.time_wait_ended(ended, out);
+            self.time_wait_settled(&record, ended, out);
         }
+    }
+
+    fn time_wait_settled(&mut self, record: &TimeWaitRecord, ended: Ended, out: &mut Vec<Output>) {
+        out.push(Output::ForgetTimeWait { tuple: record.tuple, began_ns: record.began_ns });
+        self.time_wait_ended(ended, out);
     }
 
     /// The run is over: what is still open is told as it stands.

@@ -12,6 +12,9 @@ const SETTLE_NS: u64 = 5_000_000;
 /// Where nothing told why it ended, the connection that took over its ends may: a handshake away.
 const SETTLE_UNKNOWN_NS: u64 = 1_000_000_000;
 
+/// More than end in that time, unless time stands still as it can in a capture. Of more, the oldest are settled at once.
+const MAX_ENDING: usize = 65_536;
+
 /// Why a TIME_WAIT ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -167,9 +170,11 @@ impl TimeWaits {
         self.ended(record, End::Expired, observed)
     }
 
-    /// A timer was cancelled: the end, unless it is armed again.
-    pub fn cancelled(&mut self, record: TimeWaitRecord) {
+    /// A timer was cancelled: the end, unless it is armed again. Returns one that had to make room.
+    pub fn cancelled(&mut self, record: TimeWaitRecord) -> Option<(TimeWaitRecord, Ended)> {
+        let oldest = if self.ending.len() >= MAX_ENDING { self.ending.pop_front() } else { None };
         self.ending.push_back(Ending { record, successor: None });
+        oldest.map(|ending| self.settled(&ending))
     }
 
     pub fn rearmed(&mut self, record: &TimeWaitRecord) {
@@ -199,17 +204,22 @@ impl TimeWaits {
                 waiting.push_back(ending);
                 continue;
             }
-            let (end, observed) = match End::of(record.cause) {
-                End::Unknown => (successor.unwrap_or(End::Unknown), false),
-                // The cause is what was left over.
-                end @ (End::Killed | End::NamespaceExit) => (end, false),
-                end => (end, true),
-            };
-            let outcome = self.ended(record, end, observed);
-            settled.push((*record, outcome));
+            settled.push(self.settled(&ending));
         }
         self.ending = waiting;
         settled
+    }
+
+    fn settled(&mut self, ending: &Ending) -> (TimeWaitRecord, Ended) {
+        let Ending { record, successor } = ending;
+        let (end, observed) = match End::of(record.cause) {
+            End::Unknown => (successor.unwrap_or(End::Unknown), false),
+            // The cause is what was left over.
+            end @ (End::Killed | End::NamespaceExit) => (end, false),
+            end => (end, true),
+        };
+        let outcome = self.ended(record, end, observed);
+        (*record, outcome)
     }
 
     fn ended(&mut self, record: &TimeWaitRecord, end: End, observed: bool) -> Ended {
@@ -252,10 +262,38 @@ pub fn is_beginning(record: &TimeWaitRecord) -> bool {
 
 /// The end that a newer connection on the same ends speaks of.
 fn taken_over_by(conn: &Conn, record: &TimeWaitRecord) -> Option<End> {
-    let newer = conn.opened_ns + SETTLE_UNKNOWN_NS > record.header.time_ns;
+    let newer = conn.opened_ns.saturating_add(SETTLE_UNKNOWN_NS) > record.header.time_ns;
     match conn.role {
         tracer_ebpf::role::CLIENT if newer => Some(End::ReusedByConnect),
         tracer_ebpf::role::SERVER if newer => Some(End::ReusedBySyn),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracer_ebpf::Header;
+
+    #[test]
+    fn where_time_stands_still_the_oldest_make_room() {
+        let mut time_waits = TimeWaits::default();
+        let record = |conn: u64| TimeWaitRecord {
+            header: Header { kind: 0, detail: time_wait::CANCELLED, pad: 0, time_ns: 5 },
+            conn,
+            began_ns: 1,
+            tuple: Conn::ZERO.tuple,
+            substate: state::TIME_WAIT,
+            cause: end_cause::UNKNOWN,
+            family: 2,
+            rst_sent: 0,
+            reset_reason: 0,
+        };
+        let max = MAX_ENDING as u64;
+        assert!((1..=max).all(|conn| time_waits.cancelled(record(conn)).is_none()));
+        let made_room = time_waits.cancelled(record(max + 1));
+        assert!(matches!(made_room, Some((record, Ended::TimeWait(_))) if record.conn == 1));
+        assert_eq!(time_waits.ending.len(), MAX_ENDING);
+        assert_eq!(time_waits.settle(u64::MAX).len(), MAX_ENDING);
     }
 }

@@ -34,7 +34,7 @@ pub fn of(conn: &Conn) -> Vec<StateAt> {
 
 /// When a connection first reached a state, if the timeline knows.
 pub fn reached(conn: &Conn, state: u8) -> Option<u64> {
-    of(conn).into_iter().find(|at| at.state == state)?.at_ns.map(|at_ns| conn.opened_ns + at_ns)
+    of(conn).into_iter().find(|at| at.state == state)?.at_ns.map(|at_ns| conn.opened_ns.saturating_add(at_ns))
 }
 
 /// RFC 9293 §3.3.2 names, as the kernel writes them.

@@ -44,7 +44,7 @@ const WORDS: [&[u8]; 36] = [
 ];
 
 /// One to four cases of the tables behind each other, some of their steps damaged.
-pub(super) fn conversation(input: &mut Input<'_>) -> Vec<(Direction, Vec<u8>)> {
+pub(crate) fn conversation(input: &mut Input<'_>) -> Vec<(Direction, Vec<u8>)> {
     let all: Vec<&Case> = cases().collect();
     let mut steps = Vec::new();
     for _ in 0..=input.below(4) {

@@ -5,16 +5,18 @@
 
 use std::{
     fs::File,
-    io::{self, Cursor, ErrorKind, Read},
+    io::{self, BufReader, Cursor, ErrorKind, Read},
     os::fd::{AsFd, AsRawFd},
     path::Path,
 };
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::MultiGzDecoder;
 
 use super::error::Problem;
 
 const BUFFER_BYTES: usize = 256 << 10;
+/// Compressed bytes unpacked at a time: at damage, the decoder keeps what it has of those that it was given with it.
+pub(super) const PACKED_BYTES: usize = 512;
 /// RFC 1952 §2.3.1.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// How often a source that is silent is left to ask whether to go on.
@@ -59,7 +61,8 @@ impl Input {
         }
         let Self { source, buffer, start, end, .. } = plain;
         let head = Cursor::new(buffer[start..end].to_vec());
-        let source = Box::new(MultiGzDecoder::new(head.chain(source)));
+        let packed = BufReader::with_capacity(BUFFER_BYTES, head.chain(source));
+        let source = Box::new(MultiGzDecoder::new(BufReader::with_capacity(PACKED_BYTES, packed)));
         Ok(Self { source, buffer, start: 0, end: 0, offset: 0, at_end: false })
     }
 
@@ -101,6 +104,12 @@ impl Input {
         let len = len.min(self.end - self.start);
         self.start += len;
         self.offset += len as u64;
+    }
+
+    /// Bytes of memory in use.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// How many bytes came before those that come next.

@@ -154,4 +154,6 @@ pub fn whole<'a>(input: &'a mut Input, what: &'static str, need: usize) -> Resul
 }
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -180,6 +180,24 @@ fn damaged_gzip_is_an_error_behind_what_was_whole() {
     assert!(error.is_some_and(|(packet, text)| packet.is_some() && text.contains("cannot be read")));
 }
 
+#[test]
+fn what_comes_before_damage_in_gzip_is_given() {
+    use std::io::Write;
+    let mut file = Pcap::new(link::ETHERNET);
+    for at in 0..4000u64 {
+        file.packet(TIME_NS + at, &at.to_le_bytes());
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    encoder.write_all(&file.bytes).unwrap();
+    let mut packed = encoder.finish().unwrap();
+    // Behind the file's header, that of a stored block and the block: the next one's, of a type that there is not.
+    let second = 10 + 5 + usize::from(u16::from_le_bytes([packed[11], packed[12]]));
+    packed[second] = 0xff;
+    let (packets, error) = read(&packed);
+    assert!(packets.len() >= (second - 15 - 24 - 512) / 24 && error.is_some(), "{}", packets.len());
+    assert!(read(&file.bytes).0.starts_with(&packets));
+}
+
 fn samples() -> [Vec<u8>; 2] {
     let mut talk = Talk::default();
     talk.open().exchange("/a", 40).close(0);

@@ -345,4 +345,6 @@ fn is_succeeded(flow: &Flow, dir: usize, segment: &Segment<'_>) -> bool {
 }
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -54,4 +54,6 @@ fn be32(bytes: &[u8], at: usize) -> u32 {
 }
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+#[cfg(test)]
 mod tests;
