@@ -215,10 +215,11 @@ fn cause(tuple: &Tuple, known: &TimeWait, now_ns: u64) -> u8 {
     if tuple.netns == config!(netns) { end_cause::KILLED } else { end_cause::UNKNOWN }
 }
 
+/// One `TIME_WAIT` record; false when it was lost.
 #[inline(always)]
-fn report(tw: *const u8, tuple: &Tuple, known: &TimeWait, what: u16, cause: u8) {
+fn report(tw: *const u8, tuple: &Tuple, known: &TimeWait, what: u16, cause: u8) -> bool {
     let substate = probe::<u8>(tw, field!(tw_substate)).unwrap_or(0);
-    let Some(slot) = ring::reserve::<TimeWaitRecord>(kind::TIME_WAIT, what, now()) else { return };
+    let Some(slot) = ring::reserve::<TimeWaitRecord>(kind::TIME_WAIT, what, now()) else { return false };
     // SAFETY: the slot's members.
     unsafe {
         (*slot.0).conn = known.conn;
@@ -231,6 +232,7 @@ fn report(tw: *const u8, tuple: &Tuple, known: &TimeWait, what: u16, cause: u8) 
         (*slot.0).reset_reason = known.reset_reason;
     }
     slot.submit(ring::wake_flags());
+    true
 }
 
 /// Whether TIME_WAIT is followed on this kernel.
@@ -262,8 +264,8 @@ pub fn look_for_fin(tuple: &Tuple, known: &mut TimeWait) {
         && substate == state::TIME_WAIT
         && probe(tw, field!(skc_cookie)) == Some(known.cookie)
     {
-        known.awaits_fin = 0;
-        report(tw, tuple, known, time_wait::FIN_FOUND, end_cause::UNKNOWN);
+        // What finds no room in the ring is found again.
+        known.awaits_fin = u8::from(!report(tw, tuple, known, time_wait::FIN_FOUND, end_cause::UNKNOWN));
     }
 }
 

@@ -41,6 +41,8 @@ const RECONCILE: Duration = Duration::from_secs(60);
 const ELSEWHERE: Duration = Duration::from_secs(5);
 /// Network namespaces remembered as known.
 const MAX_NAMESPACES: usize = 65_536;
+/// Most times that the tables are held against the sockets at the end.
+const MAX_RECONCILES: usize = 4;
 /// Most records handled before signals and timers are looked at again.
 const BATCH: usize = 4096;
 /// How long the end waits for a reader that does not read.
@@ -235,9 +237,21 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
         }
     };
 
-    // What is told as open has to be.
-    let _ = kernel.reconcile();
-    while end.is_none() && live.drain(ring.get_mut(), &mut report) == BATCH {}
+    // What is told as open has to be. A small ring may not have room for all that is found at once.
+    for _ in 0..MAX_RECONCILES {
+        let _ = kernel.reconcile();
+        let mut found = 0;
+        while end.is_none() {
+            let handled = live.drain(ring.get_mut(), &mut report);
+            found += handled;
+            if handled < BATCH {
+                break;
+            }
+        }
+        if found == 0 {
+            break;
+        }
+    }
     live.refresh(&mut kernel);
     live.missed = kernel.missed();
     let counters = Ahead::read();
