@@ -129,7 +129,7 @@ pub struct TraceArgs {
     ///
     /// `cgroup` reads segments where sockets send and receive them, in every network namespace from its first moment on.
     /// `tc` reads them on the interfaces of every namespace: a new one is found when a connection is in it, so its first
-    /// exchange may be missed; and it keeps CAP_SYS_ADMIN, to enter them. Both cost about the same.
+    /// exchange may be missed; and it keeps CAP_SYS_ADMIN, to enter them.
     #[arg(long, value_enum, value_name = "WHERE", hide_possible_values = true, help_heading = "What to see")]
     pub capture: Option<Capture>,
 
