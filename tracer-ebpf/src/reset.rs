@@ -77,6 +77,7 @@ fn sent(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
     // SAFETY: a live map value.
     let conn = unsafe { &mut *conn };
     if conn.role == tracer_ebpf::role::LISTENER {
+        without_socket(sk, skb, reason);
         return 0;
     }
     conn.flags |= conn_flag::RST_SENT;
