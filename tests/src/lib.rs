@@ -1,5 +1,6 @@
 //! What the integration tests share: network namespaces, the daemon, servers, and the kernel's own counters.
 
+pub mod blind_spots;
 pub mod bpf;
 pub mod capture;
 pub mod carry;

@@ -1,6 +1,7 @@
 //! Scenarios: what two sockets do, and what the tracer must tell of both.
 
 use crate::{
+    blind_spots::outside_blind_spots,
     netns::Netns,
     records::{Record, Records, show},
     socket,
@@ -125,6 +126,17 @@ impl End {
     }
 }
 
+/// The client closes, and then the server.
+pub const CLIENT_FIRST: [End; 2] = [
+    End::client("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 TIME_WAIT", Some("local"), "fin"),
+    End::server("SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE", Some("remote"), "fin"),
+];
+/// The server closes, and then the client.
+pub const SERVER_FIRST: [End; 2] = [
+    End::client("SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE", Some("remote"), "fin"),
+    End::server("SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 TIME_WAIT", Some("local"), "fin"),
+];
+
 /// The names of the states in a `conn` record.
 pub fn states(conn: &Record) -> Vec<&str> {
     let states = conn.at("/states").as_array().into_iter().flatten();
@@ -182,6 +194,15 @@ pub struct Stage {
     pub near: Netns,
     pub far: Netns,
     plays: Vec<Play>,
+}
+
+/// Scenarios on a stage of their own, whose records must all be right.
+pub fn played(scenarios: impl Fn(&mut Stage) -> Result<()>) -> Result<()> {
+    outside_blind_spots(|| {
+        let mut stage = Stage::new()?;
+        scenarios(&mut stage)?;
+        stage.finish().map(drop)
+    })
 }
 
 /// Where a scenario is played.

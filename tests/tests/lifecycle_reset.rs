@@ -10,7 +10,7 @@ use std::{
 use tests::{
     process::Process,
     socket,
-    stage::{ANSWER, BOTH, End, PING, Stage, speak},
+    stage::{ANSWER, BOTH, CLIENT_FIRST, End, PING, played, speak},
     wait,
 };
 
@@ -33,28 +33,26 @@ const fn server_resets(reason: Option<&'static str>) -> [End; 2] {
 
 #[test]
 fn by_the_client() -> Result<()> {
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &client_resets(SENT), |place| {
-        let (client, mut server) = place.talk()?;
-        socket::reset(client)?;
-        socket::read_error(&mut server)?;
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.play(BOTH, &client_resets(SENT), |place| {
+            let (client, mut server) = place.talk()?;
+            socket::reset(client)?;
+            socket::read_error(&mut server)?;
+            Ok(())
+        })
+    })
 }
 
 #[test]
 fn by_the_server() -> Result<()> {
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &server_resets(SENT), |place| {
-        let (mut client, server) = place.talk()?;
-        socket::reset(server)?;
-        socket::read_error(&mut client)?;
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.play(BOTH, &server_resets(SENT), |place| {
+            let (mut client, server) = place.talk()?;
+            socket::reset(server)?;
+            socket::read_error(&mut client)?;
+            Ok(())
+        })
+    })
 }
 
 /// The client has sent its FIN; the server answers with a reset.
@@ -66,19 +64,18 @@ fn in_close_wait_by_its_owner() -> Result<()> {
         reason: SENT,
         ..End::server("SYN_RECV ESTABLISHED CLOSE_WAIT CLOSE", Some("remote"), "rst_sent")
     };
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &[CLIENT, SERVER], |place| {
-        let (mut client, mut server) = place.talk()?;
-        client.shutdown(Shutdown::Write)?;
-        socket::read_to_end(&mut server)?;
-        // The FIN may be acknowledged a little later.
-        thread::sleep(Duration::from_millis(60));
-        socket::reset(server)?;
-        socket::read_error(&mut client)?;
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.play(BOTH, &[CLIENT, SERVER], |place| {
+            let (mut client, mut server) = place.talk()?;
+            client.shutdown(Shutdown::Write)?;
+            socket::read_to_end(&mut server)?;
+            // The FIN may be acknowledged a little later.
+            thread::sleep(Duration::from_millis(60));
+            socket::reset(server)?;
+            socket::read_error(&mut client)?;
+            Ok(())
+        })
+    })
 }
 
 /// The client has sent its FIN and aborts what is left.
@@ -89,17 +86,16 @@ fn in_close_wait_by_the_other_end() -> Result<()> {
         ..End::client("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE", Some("local"), "rst_sent")
     };
     const SERVER: End = End::server("SYN_RECV ESTABLISHED CLOSE_WAIT CLOSE", Some("remote"), "rst_received");
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &[CLIENT, SERVER], |place| {
-        let (client, mut server) = place.talk()?;
-        client.shutdown(Shutdown::Write)?;
-        socket::read_to_end(&mut server)?;
-        thread::sleep(Duration::from_millis(60));
-        socket::reset(client)?;
-        wait_for_reset(&mut server)
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.play(BOTH, &[CLIENT, SERVER], |place| {
+            let (client, mut server) = place.talk()?;
+            client.shutdown(Shutdown::Write)?;
+            socket::read_to_end(&mut server)?;
+            thread::sleep(Duration::from_millis(60));
+            socket::reset(client)?;
+            wait_for_reset(&mut server)
+        })
+    })
 }
 
 /// Behind a FIN, only the socket's error shows a reset.
@@ -114,17 +110,16 @@ fn unread_data() -> Result<()> {
     let [mut client, mut server] = server_resets(CLOSE);
     client.bytes[0] += unread;
     server.bytes[1] += unread;
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &[client, server], |place| {
-        let (mut client, server) = place.talk()?;
-        client.write_all(NEVER_READ)?;
-        wait_until_readable(&server)?;
-        drop(server);
-        socket::read_error(&mut client)?;
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.play(BOTH, &[client, server], |place| {
+            let (mut client, server) = place.talk()?;
+            client.write_all(NEVER_READ)?;
+            wait_until_readable(&server)?;
+            drop(server);
+            socket::read_error(&mut client)?;
+            Ok(())
+        })
+    })
 }
 
 fn wait_until_readable(socket: &TcpStream) -> Result<()> {
@@ -151,18 +146,17 @@ fn data_after_close(fin_timeout: &str, reason: Option<&'static str>) -> Result<(
     let server = End::server("SYN_RECV ESTABLISHED CLOSE_WAIT CLOSE", Some("remote"), "rst_received");
     let ends =
         [End { reason, ..client }, End { bytes: [ANSWER.len() as u64 + late, PING.len() as u64], ..server }];
-    let mut stage = Stage::new()?;
-    stage.sysctl("tcp_fin_timeout", fin_timeout)?;
-    stage.play(BOTH, &ends, |place| {
-        let (client, mut server) = place.talk()?;
-        drop(client);
-        socket::read_to_end(&mut server)?;
-        thread::sleep(Duration::from_millis(60));
-        server.write_all(NEVER_READ)?;
-        wait_for_reset(&mut server)
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.sysctl("tcp_fin_timeout", fin_timeout)?;
+        stage.play(BOTH, &ends, |place| {
+            let (client, mut server) = place.talk()?;
+            drop(client);
+            socket::read_to_end(&mut server)?;
+            thread::sleep(Duration::from_millis(60));
+            server.write_all(NEVER_READ)?;
+            wait_for_reset(&mut server)
+        })
+    })
 }
 
 /// `TCP_LINGER2` below zero: the close in FIN_WAIT2 is a reset.
@@ -173,35 +167,30 @@ fn no_patience_for_the_peers_fin() -> Result<()> {
         ..End::client("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE", Some("local"), "rst_sent")
     };
     const SERVER: End = End::server("SYN_RECV ESTABLISHED CLOSE_WAIT CLOSE", Some("remote"), "rst_received");
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &[CLIENT, SERVER], |place| {
-        let (client, mut server) = place.talk()?;
-        socket::set(&client, libc::IPPROTO_TCP, libc::TCP_LINGER2, -1)?;
-        client.shutdown(Shutdown::Write)?;
-        socket::read_to_end(&mut server)?;
-        thread::sleep(Duration::from_millis(60));
-        drop(client);
-        wait_for_reset(&mut server)
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.play(BOTH, &[CLIENT, SERVER], |place| {
+            let (client, mut server) = place.talk()?;
+            socket::set(&client, libc::IPPROTO_TCP, libc::TCP_LINGER2, -1)?;
+            client.shutdown(Shutdown::Write)?;
+            socket::read_to_end(&mut server)?;
+            thread::sleep(Duration::from_millis(60));
+            drop(client);
+            wait_for_reset(&mut server)
+        })
+    })
 }
 
 /// The kernel closes the socket of a process that is killed: a FIN, for all that was sent was read.
 #[test]
 fn killed_process() -> Result<()> {
-    const CLIENT: End =
-        End::client("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 TIME_WAIT", Some("local"), "fin");
-    const SERVER: End = End::server("SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE", Some("remote"), "fin");
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &[CLIENT, SERVER], |place| {
-        let (client, mut server) = place.talk()?;
-        kill(socket::hand_over(client)?)?;
-        socket::read_to_end(&mut server)?;
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.play(BOTH, &CLIENT_FIRST, |place| {
+            let (client, mut server) = place.talk()?;
+            kill(socket::hand_over(client)?)?;
+            socket::read_to_end(&mut server)?;
+            Ok(())
+        })
+    })
 }
 
 /// As before, with data that nobody has read.
@@ -210,17 +199,16 @@ fn killed_process_with_unread_data() -> Result<()> {
     let [mut client, mut server] = server_resets(Some("TCP_ABORT_ON_CLOSE"));
     client.bytes[0] += NEVER_READ.len() as u64;
     server.bytes[1] += NEVER_READ.len() as u64;
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &[client, server], |place| {
-        let (mut client, server) = place.talk()?;
-        client.write_all(NEVER_READ)?;
-        wait_until_readable(&server)?;
-        kill(socket::hand_over(server)?)?;
-        socket::read_error(&mut client)?;
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.play(BOTH, &[client, server], |place| {
+            let (mut client, server) = place.talk()?;
+            client.write_all(NEVER_READ)?;
+            wait_until_readable(&server)?;
+            kill(socket::hand_over(server)?)?;
+            socket::read_error(&mut client)?;
+            Ok(())
+        })
+    })
 }
 
 fn kill(mut process: Process) -> Result<()> {
@@ -236,50 +224,44 @@ fn listener_closed_with_connections_waiting() -> Result<()> {
     let [mut client, mut server] = server_resets(SENT);
     client.bytes = [PING.len() as u64, 0];
     server.bytes = [0, PING.len() as u64];
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &[[client, server]; WAITING].concat(), |place| {
-        let listener = place.listen()?;
-        let mut clients = Vec::new();
-        for _ in 0..WAITING {
-            let mut client = place.connect()?;
-            client.write_all(PING)?;
-            clients.push(client);
-        }
-        // Until the last bytes have arrived.
-        thread::sleep(Duration::from_millis(20));
-        drop(listener);
-        clients.iter_mut().try_for_each(|client| socket::read_error(client).map(|_| ()))
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.play(BOTH, &[[client, server]; WAITING].concat(), |place| {
+            let listener = place.listen()?;
+            let mut clients = Vec::new();
+            for _ in 0..WAITING {
+                let mut client = place.connect()?;
+                client.write_all(PING)?;
+                clients.push(client);
+            }
+            // Until the last bytes have arrived.
+            thread::sleep(Duration::from_millis(20));
+            drop(listener);
+            clients.iter_mut().try_for_each(|client| socket::read_error(client).map(|_| ()))
+        })
+    })
 }
 
 /// `connect` to no address at all ends a connection; the same socket may then begin another one.
 #[test]
 fn dissolved_and_connected_again() -> Result<()> {
-    let ends = [client_resets(SENT), SECOND].concat();
-    const SECOND: [End; 2] = [
-        End::client("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 TIME_WAIT", Some("local"), "fin"),
-        End::server("SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE", Some("remote"), "fin"),
-    ];
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &ends, |place| {
-        let listener = place.listen()?;
-        let mut client = place.connect()?;
-        let (mut server, _) = listener.accept()?;
-        speak(&mut client, &mut server)?;
-        socket::dissolve(&client)?;
-        socket::read_error(&mut server)?;
+    let ends = [client_resets(SENT), CLIENT_FIRST].concat();
+    played(|stage| {
+        stage.play(BOTH, &ends, |place| {
+            let listener = place.listen()?;
+            let mut client = place.connect()?;
+            let (mut server, _) = listener.accept()?;
+            speak(&mut client, &mut server)?;
+            socket::dissolve(&client)?;
+            socket::read_error(&mut server)?;
 
-        socket::connect(&client, place.address)?;
-        let (mut server, _) = listener.accept()?;
-        speak(&mut client, &mut server)?;
-        drop(client);
-        socket::read_to_end(&mut server)?;
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+            socket::connect(&client, place.address)?;
+            let (mut server, _) = listener.accept()?;
+            speak(&mut client, &mut server)?;
+            drop(client);
+            socket::read_to_end(&mut server)?;
+            Ok(())
+        })
+    })
 }
 
 /// The administrator ends a connection; the kernel tells the other end.
@@ -287,18 +269,17 @@ fn dissolved_and_connected_again() -> Result<()> {
 fn killed_by_the_administrator() -> Result<()> {
     let client = End::client("SYN_SENT ESTABLISHED CLOSE", Some("local"), "aborted");
     let server = End::server("SYN_RECV ESTABLISHED CLOSE", Some("remote"), "rst_received");
-    let mut stage = Stage::new()?;
-    if !stage.can_kill_sockets()? {
-        return Ok(());
-    }
-    stage.play(BOTH, &[End { reason: SENT, ..client }, server], |place| {
-        let (mut client, mut server) = place.talk()?;
-        let port = format!("dport = :{}", place.address.port());
-        place.clients.run("ss", &["-K", "-t", "state", "established", &port])?;
-        socket::read_error(&mut client)?;
-        socket::read_error(&mut server)?;
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        if !stage.can_kill_sockets()? {
+            return Ok(());
+        }
+        stage.play(BOTH, &[End { reason: SENT, ..client }, server], |place| {
+            let (mut client, mut server) = place.talk()?;
+            let port = format!("dport = :{}", place.address.port());
+            place.clients.run("ss", &["-K", "-t", "state", "established", &port])?;
+            socket::read_error(&mut client)?;
+            socket::read_error(&mut server)?;
+            Ok(())
+        })
+    })
 }

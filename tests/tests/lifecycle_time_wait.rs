@@ -10,17 +10,16 @@ use std::{
     time::Duration,
 };
 use tests::{
+    blind_spots::outside_blind_spots,
     client,
     netns::Netns,
     records::{Record, Records, show, with_role},
     socket,
-    stage::{BOTH, End, LOOPBACK, Place, Site, Stage, Told, WIRE, repeat, speak},
+    stage::{BOTH, CLIENT_FIRST, End, LOOPBACK, Place, Site, Stage, Told, WIRE, played, repeat, speak},
     tracer::Tracer,
     wire::Side,
 };
 
-const FIRST: End = End::client("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 TIME_WAIT", Some("local"), "fin");
-const LAST: End = End::server("SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE", Some("remote"), "fin");
 /// `TCP_TIMEWAIT_LEN`, and how coarse the kernel's timers are for so long a time.
 const LENGTH: Range<f64> = 59.9e6..66e6;
 /// What ends before its time does so at once.
@@ -104,36 +103,41 @@ fn check_clients(told: &Told, expected: &Wait) -> Result<()> {
 /// and of a connection that is older than the tracer.
 #[test]
 fn expired() -> Result<()> {
-    const OLD_PORT: u16 = 9000;
-    let mut stage = Stage::after(|near, _| old_time_wait(near, OLD_PORT))?;
-    stage.play(BOTH, &[FIRST, LAST], close_first)?;
-    stage.play_at_once(WIRE, &[FIRST, LAST], |place| {
-        let (client, mut server) = place.talk()?;
-        drop(client);
-        socket::read_to_end(&mut server)?;
-        thread::sleep(LATE);
-        Ok(())
-    })?;
-    stage.play_freely(LOOPBACK, 2, |place| {
-        let (mut client, mut server) = place.pair()?;
-        client::pass(&mut client, &mut server, b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
-        client::pass(&mut server, &mut client, b"HTTP/1.1 204 No Content\r\n\r\n")?;
-        close_in_turn(client, server)
-    })?;
-    thread::sleep(Duration::from_secs(60));
-    stage.wait_for_time_waits(4 * repeat() + 1)?;
-    let told = stage.finish()?;
+    outside_blind_spots(|| {
+        const OLD_PORT: u16 = 9000;
+        let mut stage = Stage::after(|near, _| old_time_wait(near, OLD_PORT))?;
+        stage.play(BOTH, &CLIENT_FIRST, close_first)?;
+        stage.play_at_once(WIRE, &CLIENT_FIRST, |place| {
+            let (client, mut server) = place.talk()?;
+            drop(client);
+            socket::read_to_end(&mut server)?;
+            thread::sleep(LATE);
+            Ok(())
+        })?;
+        stage.play_freely(LOOPBACK, 2, |place| {
+            let (mut client, mut server) = place.pair()?;
+            client::pass(&mut client, &mut server, b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
+            client::pass(&mut server, &mut client, b"HTTP/1.1 204 No Content\r\n\r\n")?;
+            close_in_turn(client, server)
+        })?;
+        thread::sleep(Duration::from_secs(60));
+        stage.wait_for_time_waits(4 * repeat() + 1)?;
+        let told = stage.finish()?;
 
-    let (old, ours): (Vec<Record>, Vec<Record>) =
-        told.time_waits.iter().cloned().partition(|wait| wait.count("/remote/port") == Some(OLD_PORT.into()));
-    ensure!(ours.len() == 4 * repeat(), "`time_wait` records:{}", show(&ours));
-    for conn in told.conns.iter().filter(|conn| conn.text("/role") == "client") {
-        Wait { lasts: Some(LENGTH), ..Wait::new("expired") }.check(&told.time_waits, conn)?;
-    }
-    let requests: u64 = ours.iter().filter_map(|wait| wait.count("/requests")).sum();
-    ensure!(requests == repeat() as u64, "{requests} requests");
-    let [old] = &old[..] else { anyhow::bail!("one TIME_WAIT is older than the tracer:{}", show(&old)) };
-    check_old(old, "expired")
+        let (old, ours): (Vec<Record>, Vec<Record>) = told
+            .time_waits
+            .iter()
+            .cloned()
+            .partition(|wait| wait.count("/remote/port") == Some(OLD_PORT.into()));
+        ensure!(ours.len() == 4 * repeat(), "`time_wait` records:{}", show(&ours));
+        for conn in told.conns.iter().filter(|conn| conn.text("/role") == "client") {
+            Wait { lasts: Some(LENGTH), ..Wait::new("expired") }.check(&told.time_waits, conn)?;
+        }
+        let requests: u64 = ours.iter().filter_map(|wait| wait.count("/requests")).sum();
+        ensure!(requests == repeat() as u64, "{requests} requests");
+        let [old] = &old[..] else { anyhow::bail!("one TIME_WAIT is older than the tracer:{}", show(&old)) };
+        check_old(old, "expired")
+    })
 }
 
 /// A TIME_WAIT, its remote port given.
@@ -157,12 +161,14 @@ fn check_old(wait: &Record, end: &str) -> Result<()> {
 
 #[test]
 fn older_than_the_tracer() -> Result<()> {
-    let mut stage = Stage::after(|near, _| old_time_wait(near, 9000))?;
-    let killed = usize::from(kill_time_waits(&stage)?);
-    stage.wait_for_time_waits(killed)?;
-    let told = stage.finish()?;
-    ensure!(told.time_waits.len() == killed, "`time_wait` records:{}", show(&told.time_waits));
-    told.time_waits.iter().try_for_each(|wait| check_old(wait, "killed"))
+    outside_blind_spots(|| {
+        let mut stage = Stage::after(|near, _| old_time_wait(near, 9000))?;
+        let killed = usize::from(kill_time_waits(&stage)?);
+        stage.wait_for_time_waits(killed)?;
+        let told = stage.finish()?;
+        ensure!(told.time_waits.len() == killed, "`time_wait` records:{}", show(&told.time_waits));
+        told.time_waits.iter().try_for_each(|wait| check_old(wait, "killed"))
+    })
 }
 
 /// Whether the kernel could.
@@ -174,9 +180,11 @@ fn kill_time_waits(stage: &Stage) -> Result<bool> {
 
 #[test]
 fn killed_by_the_administrator() -> Result<()> {
-    let mut stage = Stage::new()?;
-    stage.play(BOTH, &[FIRST, LAST], close_first)?;
-    check_killed(stage, 2 * repeat())
+    outside_blind_spots(|| {
+        let mut stage = Stage::new()?;
+        stage.play(BOTH, &CLIENT_FIRST, close_first)?;
+        check_killed(stage, 2 * repeat())
+    })
 }
 
 /// Kills the TIME_WAITs of all clients. Where the kernel cannot, they last, and none may be told.
@@ -193,23 +201,25 @@ fn check_killed(mut stage: Stage, count: usize) -> Result<()> {
 /// `tcp_tw_reuse`: the only port there is, for the same server again.
 #[test]
 fn reused_by_connect() -> Result<()> {
-    let mut stage = Stage::new()?;
-    stage.sysctl("ip_local_port_range", "40000 40000")?;
-    stage.sysctl("tcp_tw_reuse", "1")?;
-    // Before Linux 6.14 it is a second, and cannot be changed.
-    let delay = "tcp_tw_reuse_delay";
-    let settable = Path::new("/proc/sys/net/ipv4").join(delay).exists();
-    if settable {
-        stage.sysctl(delay, "1")?;
-    }
-    let pause = Duration::from_millis(if settable { 20 } else { 2100 });
-    stage.play_freely(BOTH, 4, |place| {
-        let listener = place.listen()?;
-        converse(&listener, place.connect()?, Closer::Client)?;
-        thread::sleep(pause);
-        converse(&listener, place.connect()?, Closer::Client)
-    })?;
-    check_reused(stage, 2 * repeat(), "client", "connect")
+    outside_blind_spots(|| {
+        let mut stage = Stage::new()?;
+        stage.sysctl("ip_local_port_range", "40000 40000")?;
+        stage.sysctl("tcp_tw_reuse", "1")?;
+        // Before Linux 6.14 it is a second, and cannot be changed.
+        let delay = "tcp_tw_reuse_delay";
+        let settable = Path::new("/proc/sys/net/ipv4").join(delay).exists();
+        if settable {
+            stage.sysctl(delay, "1")?;
+        }
+        let pause = Duration::from_millis(if settable { 20 } else { 2100 });
+        stage.play_freely(BOTH, 4, |place| {
+            let listener = place.listen()?;
+            converse(&listener, place.connect()?, Closer::Client)?;
+            thread::sleep(pause);
+            converse(&listener, place.connect()?, Closer::Client)
+        })?;
+        check_reused(stage, 2 * repeat(), "client", "connect")
+    })
 }
 
 /// The server closed first; the client comes again from the same port.
@@ -225,21 +235,23 @@ fn reused_by_a_syn_elsewhere() -> Result<()> {
 }
 
 fn reused_by_a_syn_at(sites: &[Site]) -> Result<()> {
-    const PORT: u16 = 40_000;
-    let mut stage = Stage::new()?;
-    stage.play_freely(sites, 4, |place| {
-        let listener = place.listen()?;
-        for _ in 0..2 {
-            let client = socket::unconnected(place.clients)?;
-            socket::bind(&client, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT))?;
-            socket::connect(&client, place.address)?;
-            converse(&listener, client, Closer::Server)?;
-            // The clock of TCP timestamps must go on.
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    })?;
-    check_reused(stage, repeat(), "server", "syn")
+    outside_blind_spots(|| {
+        const PORT: u16 = 40_000;
+        let mut stage = Stage::new()?;
+        stage.play_freely(sites, 4, |place| {
+            let listener = place.listen()?;
+            for _ in 0..2 {
+                let client = socket::unconnected(place.clients)?;
+                socket::bind(&client, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT))?;
+                socket::connect(&client, place.address)?;
+                converse(&listener, client, Closer::Server)?;
+                // The clock of TCP timestamps must go on.
+                thread::sleep(Duration::from_millis(20));
+            }
+            Ok(())
+        })?;
+        check_reused(stage, repeat(), "server", "syn")
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -280,37 +292,44 @@ fn check_reused(mut stage: Stage, count: usize, role: &str, reused_by: &'static 
 /// The other end is not content with the last acknowledgement (RFC 1337 warns of what follows).
 #[test]
 fn reset() -> Result<()> {
-    let mut stage = Stage::new()?;
-    stage.play(WIRE, &[FIRST, LAST], |place| {
-        close_first(place)?;
-        place.wire.reset_after_fin(Side::Far)
-    })?;
-    stage.wait_for_time_waits(repeat())?;
-    check_clients(&stage.finish()?, &Wait::new("reset"))
+    outside_blind_spots(|| {
+        let mut stage = Stage::new()?;
+        stage.play(WIRE, &CLIENT_FIRST, |place| {
+            close_first(place)?;
+            place.wire.reset_after_fin(Side::Far)
+        })?;
+        stage.wait_for_time_waits(repeat())?;
+        check_clients(&stage.finish()?, &Wait::new("reset"))
+    })
 }
 
 /// With RFC 1337's cure a reset changes nothing.
 #[test]
 fn reset_in_vain() -> Result<()> {
-    let mut stage = Stage::new()?;
-    stage.sysctl("tcp_rfc1337", "1")?;
-    stage.play(WIRE, &[FIRST, LAST], |place| {
-        close_first(place)?;
-        place.wire.reset_after_fin(Side::Far)
-    })?;
-    thread::sleep(Duration::from_millis(50));
-    check_killed(stage, repeat())
+    outside_blind_spots(|| {
+        let mut stage = Stage::new()?;
+        stage.sysctl("tcp_rfc1337", "1")?;
+        stage.play(WIRE, &CLIENT_FIRST, |place| {
+            close_first(place)?;
+            place.wire.reset_after_fin(Side::Far)
+        })?;
+        thread::sleep(Duration::from_millis(50));
+        check_killed(stage, repeat())
+    })
 }
 
 /// No room for a TIME_WAIT: the connection ends without it.
 #[test]
 fn overflow() -> Result<()> {
-    const CLIENT: End = End::client("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE", Some("local"), "fin");
-    let mut stage = Stage::new()?;
-    stage.sysctl("tcp_max_tw_buckets", "0")?;
-    stage.play(BOTH, &[CLIENT, LAST], close_first)?;
-    stage.wait_for_time_waits(2 * repeat())?;
-    check_clients(&stage.finish()?, &Wait { lasts: None, ..Wait::new("overflow") })
+    outside_blind_spots(|| {
+        const CLIENT: End =
+            End::client("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE", Some("local"), "fin");
+        let mut stage = Stage::new()?;
+        stage.sysctl("tcp_max_tw_buckets", "0")?;
+        stage.play(BOTH, &[CLIENT, CLIENT_FIRST[1]], close_first)?;
+        stage.wait_for_time_waits(2 * repeat())?;
+        check_clients(&stage.finish()?, &Wait { lasts: None, ..Wait::new("overflow") })
+    })
 }
 
 /// No room for the mini-socket of an orphan either: nobody is there for the server's FIN.
@@ -319,18 +338,17 @@ fn overflow_of_an_orphan() -> Result<()> {
     const CLIENT: End = End::client("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE", Some("local"), "fin");
     const SERVER: End =
         End::server("SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE", Some("remote"), "rst_received");
-    let mut stage = Stage::new()?;
-    stage.sysctl("tcp_max_tw_buckets", "0")?;
-    stage.play(BOTH, &[CLIENT, SERVER], |place| {
-        let (client, mut server) = place.talk()?;
-        drop(client);
-        socket::read_to_end(&mut server)?;
-        // The FIN may be acknowledged a little later.
-        thread::sleep(Duration::from_millis(60));
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.sysctl("tcp_max_tw_buckets", "0")?;
+        stage.play(BOTH, &[CLIENT, SERVER], |place| {
+            let (client, mut server) = place.talk()?;
+            drop(client);
+            socket::read_to_end(&mut server)?;
+            // The FIN may be acknowledged a little later.
+            thread::sleep(Duration::from_millis(60));
+            Ok(())
+        })
+    })
 }
 
 /// The namespace goes, and the tracer must not be what keeps it.

@@ -11,7 +11,7 @@ use std::{
 use tests::{
     records::Record,
     socket,
-    stage::{End, PING, Place, Stage, WIRE, repeat},
+    stage::{End, PING, Place, WIRE, played, repeat},
     wait,
     wire::Mode,
 };
@@ -77,48 +77,46 @@ fn user_timeout() -> Result<()> {
 
 /// Cuts the wire before `last` is done at the client; once that end has given up, the server speaks.
 fn cut(ends: &[End], last: impl Fn(&TcpStream) -> Result<()> + Sync) -> Result<()> {
-    let mut stage = Stage::new()?;
-    let plays = Barrier::new(repeat());
-    stage.play_at_once(WIRE, ends, |place| {
-        let (mut client, mut server) = place.talk()?;
-        thread::sleep(ACKNOWLEDGED);
-        plays.wait();
-        place.wire.set(Mode::Drop);
-        last(&client)?;
-        let error = socket::read_error(&mut client)?;
-        ensure!(error.raw_os_error() == Some(libc::ETIMEDOUT), "{error}");
-        plays.wait();
-        place.wire.set(Mode::Pass);
-        server.write_all(LATE_WORDS)?;
-        socket::read_error(&mut server)?;
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        let plays = Barrier::new(repeat());
+        stage.play_at_once(WIRE, ends, |place| {
+            let (mut client, mut server) = place.talk()?;
+            thread::sleep(ACKNOWLEDGED);
+            plays.wait();
+            place.wire.set(Mode::Drop);
+            last(&client)?;
+            let error = socket::read_error(&mut client)?;
+            ensure!(error.raw_os_error() == Some(libc::ETIMEDOUT), "{error}");
+            plays.wait();
+            place.wire.set(Mode::Pass);
+            server.write_all(LATE_WORDS)?;
+            socket::read_error(&mut server)?;
+            Ok(())
+        })
+    })
 }
 
 /// A FIN that nobody acknowledges, of a socket that no process has any more.
 #[test]
 fn in_fin_wait_1() -> Result<()> {
     const CLIENT: End = End::client("SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE", Some("local"), "timeout");
-    let mut stage = Stage::new()?;
-    stage.sysctl("tcp_orphan_retries", "1")?;
-    let plays = Barrier::new(repeat());
-    stage.play_at_once(WIRE, &[CLIENT, LATE], |place| {
-        let (client, mut server) = place.talk()?;
-        thread::sleep(ACKNOWLEDGED);
-        plays.wait();
-        place.wire.set(Mode::Drop);
-        drop(client);
-        wait_until_gone(place)?;
-        plays.wait();
-        place.wire.set(Mode::Pass);
-        server.write_all(LATE_WORDS)?;
-        socket::read_error(&mut server)?;
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.sysctl("tcp_orphan_retries", "1")?;
+        let plays = Barrier::new(repeat());
+        stage.play_at_once(WIRE, &[CLIENT, LATE], |place| {
+            let (client, mut server) = place.talk()?;
+            thread::sleep(ACKNOWLEDGED);
+            plays.wait();
+            place.wire.set(Mode::Drop);
+            drop(client);
+            wait_until_gone(place)?;
+            plays.wait();
+            place.wire.set(Mode::Pass);
+            server.write_all(LATE_WORDS)?;
+            socket::read_error(&mut server)?;
+            Ok(())
+        })
+    })
 }
 
 /// As before, in answer to the other end's FIN, which waits for it in vain.
@@ -127,27 +125,26 @@ fn in_last_ack() -> Result<()> {
     const CLIENT: End =
         End::client("SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE", Some("remote"), "timeout");
     const SERVER: End = End::server("SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE", Some("local"), "fin");
-    let mut stage = Stage::new()?;
-    stage.sysctl("tcp_orphan_retries", "1")?;
-    let plays = Barrier::new(repeat());
-    stage.play_at_once(WIRE, &[CLIENT, SERVER], |place| {
-        let (mut client, server) = place.talk()?;
-        server.shutdown(Shutdown::Write)?;
-        socket::read_to_end(&mut client)?;
-        thread::sleep(ACKNOWLEDGED);
-        plays.wait();
-        place.wire.set(Mode::Drop);
-        drop(client);
-        wait_until_gone(place)?;
-        plays.wait();
-        place.wire.set(Mode::Pass);
-        // Its mini-socket waits for the FIN, and then no more.
-        socket::set(&server, libc::IPPROTO_TCP, libc::TCP_LINGER2, 1)?;
-        drop(server);
-        Ok(())
-    })?;
-    stage.finish()?;
-    Ok(())
+    played(|stage| {
+        stage.sysctl("tcp_orphan_retries", "1")?;
+        let plays = Barrier::new(repeat());
+        stage.play_at_once(WIRE, &[CLIENT, SERVER], |place| {
+            let (mut client, server) = place.talk()?;
+            server.shutdown(Shutdown::Write)?;
+            socket::read_to_end(&mut client)?;
+            thread::sleep(ACKNOWLEDGED);
+            plays.wait();
+            place.wire.set(Mode::Drop);
+            drop(client);
+            wait_until_gone(place)?;
+            plays.wait();
+            place.wire.set(Mode::Pass);
+            // Its mini-socket waits for the FIN, and then no more.
+            socket::set(&server, libc::IPPROTO_TCP, libc::TCP_LINGER2, 1)?;
+            drop(server);
+            Ok(())
+        })
+    })
 }
 
 /// Until the client's namespace has no socket of this play.

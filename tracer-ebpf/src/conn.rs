@@ -106,6 +106,9 @@ pub struct Owner {
 /// Room in the timeline. The longest regular life has 7 changes.
 pub const MAX_STATES: usize = 10;
 
+/// In [`Conn::states`], instead of the time of a change that no program saw.
+pub const TIME_UNSEEN: u64 = u64::MAX >> 8;
+
 /// SYN retransmissions whose time is kept; `tcp_syn_retries` is 6 by default.
 pub const MAX_SYN_TIMES: usize = 8;
 
@@ -138,6 +141,8 @@ pub struct Conn {
     pub segs_out: u32,
     /// `tcp_sock.total_retrans`, SYN and SYN-ACK included.
     pub retrans: u32,
+    /// Those of them that a program saw, and SYN-ACKs, which are others' to see.
+    pub retrans_seen: u32,
     pub syn_retrans: u32,
     pub synack_retrans: u32,
     /// Smoothed and minimum round-trip time in µs; 0 and `u32::MAX`: never measured.
@@ -162,9 +167,10 @@ pub struct Conn {
     pub probes_received: u32,
     pub zero_windows_sent: u32,
     pub zero_windows_received: u32,
-    /// When the first SYN retransmissions were sent, µs since opened.
+    pub pad: u32,
+    /// When the first SYN retransmissions were sent, µs since opened; 0: not seen.
     pub syn_at_us: [u32; MAX_SYN_TIMES],
-    /// `(ns since opened) << 8 | state`.
+    /// `(ns since opened, or TIME_UNSEEN) << 8 | state`.
     pub states: [u64; MAX_STATES],
 }
 
@@ -184,6 +190,7 @@ impl Conn {
         segs_in: 0,
         segs_out: 0,
         retrans: 0,
+        retrans_seen: 0,
         syn_retrans: 0,
         synack_retrans: 0,
         srtt_us: 0,
@@ -201,6 +208,7 @@ impl Conn {
         probes_received: 0,
         zero_windows_sent: 0,
         zero_windows_received: 0,
+        pad: 0,
         syn_at_us: [0; MAX_SYN_TIMES],
         states: [0; MAX_STATES],
     };
@@ -235,4 +243,4 @@ pub struct TimeWait {
 }
 
 contract!(TimeWait = 56);
-contract!(Tuple = 40, Owner = 40, Conn = 328);
+contract!(Tuple = 40, Owner = 40, Conn = 336);

@@ -2,12 +2,17 @@
 //! totals, and leave with one record.
 
 use aya_ebpf::{helpers::bpf_get_socket_cookie, maps::lpm_trie::Key};
-use tracer_ebpf::{Conn, ConnRecord, MAX_STATES, Tuple, conn_flag, counter, kind, milestone, state};
+use tracer_ebpf::{
+    Conn, ConnRecord, MAX_STATES, TIME_UNSEEN, Tuple, conn_flag, counter, kind, milestone, netns_count, state,
+};
 
 use crate::{
     fields::{Members, TcpSock, is_mapped},
     flows,
-    globals::{COMMS, CONNS, HOSTS, PIDS, UNSENT, ZERO_CONN, config, count, next_id, port_named},
+    globals::{
+        COMMS, CONNS, HOSTS, PIDS, UNSENT, ZERO_CONN, config, count, count_in, next_id, port_named,
+        tables_are_full,
+    },
     ring,
 };
 
@@ -29,6 +34,7 @@ pub fn open(sk: *const u8, tp: TcpSock, role: u8, now_ns: u64) -> Option<&'stati
     }
     if CONNS.insert(&key, &ZERO_CONN, 0).is_err() {
         count(counter::CONNS_FULL, 1);
+        tables_are_full();
         return None;
     }
     // SAFETY: a live map value, just made; the socket's lock keeps others of its events away.
@@ -58,11 +64,30 @@ pub fn identify(sk: *const u8, tp: TcpSock, conn: &mut Conn) {
 /// Appends to the timeline.
 #[inline(always)]
 pub fn push_state(conn: &mut Conn, new: u8, now_ns: u64) {
+    push_state_at(conn, new, now_ns - conn.opened_ns);
+}
+
+/// As [`push_state`], for a state that is known by the change from it alone.
+#[inline(always)]
+pub fn push_state_unseen(conn: &mut Conn, new: u8) {
+    push_state_at(conn, new, TIME_UNSEEN);
+    unseen(conn);
+}
+
+/// An event of this connection turns out not to have been seen.
+#[inline(always)]
+pub fn unseen(conn: &mut Conn) {
+    conn.lost += 1;
+    count(counter::UNSEEN, 1);
+}
+
+#[inline(always)]
+fn push_state_at(conn: &mut Conn, new: u8, at_ns: u64) {
     conn.old_state = conn.state;
     conn.state = new;
     let at = conn.states_len as usize;
     if at < MAX_STATES {
-        conn.states[at] = (now_ns - conn.opened_ns) << 8 | u64::from(new);
+        conn.states[at] = at_ns << 8 | u64::from(new);
         conn.states_len += 1;
     } else {
         conn.flags |= conn_flag::STATES_CUT;
@@ -78,6 +103,22 @@ pub fn refresh(tp: impl Members, conn: &mut Conn) {
     }
     tp.totals(conn);
     conn.flags |= conn_flag::TOTALS_READ;
+}
+
+/// Holds the retransmissions that were seen against the socket's own count (`tcp_sock.total_retrans`), which goes with
+/// the namespace's (`__tcp_retransmit_skb`).
+#[inline(never)]
+pub fn settle_retransmits(conn: &mut Conn, total: u32) {
+    if total > conn.retrans_seen {
+        let unseen_ones = u64::from(total - conn.retrans_seen);
+        count_in(conn.tuple.netns, conn.netns_cookie, netns_count::RETRANS_SEGS, unseen_ones);
+        conn.retrans_seen = total;
+        unseen(conn);
+    }
+    // Before it is established, a client sends nothing but its SYN again.
+    if conn.flags & conn_flag::IDENTIFIED == 0 && conn.syn_retrans < total {
+        conn.syn_retrans = total;
+    }
 }
 
 /// Writes a milestone; a failure is counted on the connection.

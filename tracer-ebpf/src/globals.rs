@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     Config, Conn, Fields, Flow, FlowKey, MAX_NETNS, Mark, MarkKey, NetnsCounts, Owner, PORT_WORDS, TimeWait,
-    Tuple, counter, netns_count,
+    Tuple, counter, netns_count, running, tables,
 };
 
 #[unsafe(no_mangle)]
@@ -102,14 +102,26 @@ pub static PROCESSES: LruHashMap<u32, Owner> = LruHashMap::with_max_entries(1638
 #[map]
 pub static TIME_WAITS: HashMap<Tuple, TimeWait> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
-/// 1 from when all programs are attached until they are about to be detached, which goes one by one: what some of them
-/// see and others do not is no connection's story.
+/// By [`running`]. Attaching and detaching go one by one: what some programs see and others do not is no
+/// connection's story.
 #[map]
-pub static RUNNING: Array<u32> = Array::with_max_entries(1, 0);
+pub static RUNNING: Array<u32> = Array::with_max_entries(running::COUNT, 0);
 
 #[inline(always)]
 pub fn running() -> bool {
-    RUNNING.get(0).is_some_and(|running| *running != 0)
+    RUNNING.get(running::PROGRAMS).is_some_and(|running| *running != 0)
+}
+
+/// Whether what is in no table is there because its beginning was not seen.
+#[inline(always)]
+pub fn tables_are_whole() -> bool {
+    RUNNING.get(running::TABLES).is_some_and(|held| *held == tables::WHOLE)
+}
+
+/// Something found no room.
+#[inline(always)]
+pub fn tables_are_full() {
+    let _ = RUNNING.set(running::TABLES, tables::FULL, 0);
 }
 
 /// The socket that a task last called `connect` on, by its pid and tgid.

@@ -16,8 +16,11 @@ use crate::{
     timewait,
 };
 
-/// A socket changes quickly in its first moments, and has no cookie of its own in SYN_RECV (up to 6.12).
-const SETTLED_NS: u64 = 60_000_000_000;
+/// An entry may give way to another one while it is looked at; that one is younger than this.
+const SETTLED_NS: u64 = 1_000_000_000;
+
+/// A socket that is in CLOSE goes soon.
+const CLOSED_NS: u64 = 60_000_000_000;
 
 /// An iterator only to be called: its last call, which has no socket, comes once for each reading.
 #[unsafe(no_mangle)]
@@ -30,7 +33,7 @@ pub extern "C" fn reconcile(ctx: *mut c_void) -> i32 {
             let table = (&raw const CONNS).cast_mut().cast();
             bpf_for_each_map_elem(table, compare as *mut c_void, core::ptr::null_mut(), 0);
             let table = (&raw const TIME_WAITS).cast_mut().cast();
-            bpf_for_each_map_elem(table, look_for_fin as *mut c_void, core::ptr::null_mut(), 0);
+            bpf_for_each_map_elem(table, compare_mini_socket as *mut c_void, core::ptr::null_mut(), 0);
         }
     }
     0
@@ -70,7 +73,8 @@ extern "C" fn read_totals(
 }
 
 /// An orphaned FIN_WAIT2 whose FIN has come: that changes nothing but the mini-socket's own state, unless its timer moves.
-extern "C" fn look_for_fin(
+/// And one that is gone without its end having been seen.
+extern "C" fn compare_mini_socket(
     _table: *mut c_void,
     key: *const Tuple,
     known: *mut TimeWait,
@@ -81,22 +85,27 @@ extern "C" fn look_for_fin(
     if known.awaits_fin != 0 {
         timewait::look_for_fin(tuple, known);
     }
+    timewait::look_whether_gone(tuple, known, now());
     0
 }
 
-/// A socket that is gone has another cookie at its address, or is still in CLOSE there, or is not memory any more.
+/// A socket that is gone has another cookie at its address, or is still in CLOSE there, or is not memory any more. That
+/// it changes to CLOSE is told before it does (`inet_sk_set_state`).
 extern "C" fn compare(_table: *mut c_void, key: *const u64, conn: *mut Conn, _context: *mut c_void) -> i64 {
     // SAFETY: key and value of a live map entry.
     let (sk, conn) = unsafe { (*key as *const u8, &mut *conn) };
     let now_ns = now();
-    if conn.flags & conn_flag::IDENTIFIED == 0 || now_ns - conn.opened_ns < SETTLED_NS {
+    if conn.flags & conn_flag::IDENTIFIED == 0 {
         return 0;
     }
+    let id = conn.id;
     let cookie: u64 = probe(sk, field!(skc_cookie)).unwrap_or(0);
     let at: u8 = probe(sk, field!(skc_state)).unwrap_or(state::CLOSE);
-    if cookie != conn.cookie || at == state::CLOSE {
+    let is_gone = cookie != conn.cookie || at == state::CLOSE && conn.state != state::CLOSE;
+    let age_ns = now_ns.saturating_sub(conn.opened_ns);
+    if conn.id == id && (is_gone && age_ns > SETTLED_NS || at == state::CLOSE && age_ns > CLOSED_NS) {
         conn.flags |= conn_flag::END_MISSED;
-        conn.lost += 1;
+        connections::unseen(conn);
         connections::finish(sk, conn, now_ns);
     }
     0

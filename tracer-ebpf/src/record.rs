@@ -247,6 +247,25 @@ pub struct TimeWaitRecord {
     pub reset_reason: u32,
 }
 
+/// Index into `RUNNING`: what is going on.
+pub mod running {
+    /// 1: all programs are attached and none is being detached.
+    pub const PROGRAMS: u32 = 0;
+    /// One of [`super::tables`].
+    pub const TABLES: u32 = 1;
+    pub const COUNT: u32 = 2;
+}
+
+/// What the tables of connections and of TIME_WAIT hold.
+pub mod tables {
+    /// Not yet what was there before the tracer.
+    pub const BEGUN: u32 = 0;
+    /// All that there is.
+    pub const WHOLE: u32 = 1;
+    /// Something found no room.
+    pub const FULL: u32 = 2;
+}
+
 /// Index into the per-CPU `COUNTERS`.
 pub mod counter {
     use super::kind;
@@ -278,7 +297,9 @@ pub mod counter {
     pub const TIME_WAITS_FOUND: u32 = NEXT + 14;
     /// Network namespaces whose counts did not fit.
     pub const NETNS_FULL: u32 = NEXT + 15;
-    pub const COUNT: u32 = NEXT + 16;
+    /// Events that no program saw, found out by what came after them.
+    pub const UNSEEN: u32 = NEXT + 16;
+    pub const COUNT: u32 = NEXT + 17;
 }
 
 /// Index into [`NetnsCounts::counts`]: what the kernel counts by network namespace (RFC 4022 names), as we see it.
@@ -311,7 +332,7 @@ pub const MAX_NETNS: u32 = 4096;
 
 contract!(
     Header = 16,
-    ConnRecord = 344,
+    ConnRecord = 352,
     OwnerRecord = 64,
     ProcessRecord = 1608,
     SegmentRecord = 128,

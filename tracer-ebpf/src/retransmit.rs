@@ -57,10 +57,11 @@ fn retransmitted(sk: *const u8, skb: *const u8, err: i32) -> i32 {
     if !running() {
         return 0;
     }
-    count_segments(sk, skb);
+    let segments = count_segments(sk, skb);
     let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
     // SAFETY: a live map value.
     let conn = unsafe { &mut *conn };
+    conn.retrans_seen += u32::from(segments);
     if conn.state == state::SYN_SENT {
         let at = conn.syn_retrans as usize;
         if at < MAX_SYN_TIMES {
@@ -76,12 +77,13 @@ fn retransmitted(sk: *const u8, skb: *const u8, err: i32) -> i32 {
 
 /// `__tcp_retransmit_skb` counts every segment of a super-packet.
 #[inline(always)]
-fn count_segments(sk: *const u8, skb: *const u8) {
-    let Some(tp) = TcpSock::from_sock(sk) else { return };
+fn count_segments(sk: *const u8, skb: *const u8) -> u16 {
+    let Some(tp) = TcpSock::from_sock(sk) else { return 0 };
     let at = field!(skb_gso_segs);
     let segments = if at == MISSING { 1 } else { load::<u16>(skb, at) };
     let (inode, cookie) = tp.netns();
     count_in(inode, cookie, netns_count::RETRANS_SEGS, u64::from(segments));
+    segments
 }
 
 /// The connection does not exist yet; its count comes with the child socket. `sk` is the listener.

@@ -49,6 +49,7 @@ pub extern "C" fn existing_sockets(ctx: *mut core::ffi::c_void) -> i32 {
         }
         connections::push_state(conn, state, now_ns);
         connections::refresh(tp, conn);
+        conn.retrans_seen = conn.retrans;
         flows::join(conn, tp.snd_nxt(), tp.rcv_nxt(), false, now_ns);
     }
     0

@@ -7,7 +7,7 @@ use crate::{
     connections,
     fields::{Members, TcpSock},
     flows,
-    globals::{CONNECTING, CONNS, config, count_in, debug, now, running},
+    globals::{CONNECTING, CONNS, config, count_in, debug, now, running, tables_are_whole},
     owner, ring, timewait,
     twice::{self, Twice},
 };
@@ -69,8 +69,7 @@ fn change(sk: *const u8, tp: TcpSock, old: u8, new: u8) -> Option<()> {
         (_, state::SYN_SENT) => connect(sk, tp, now_ns)?,
         (state::LISTEN, state::SYN_RECV) => connections::open(sk, tp, role::SERVER, now_ns)?,
         (_, state::LISTEN) => return listen(sk, tp, now_ns),
-        // SAFETY: a live map value.
-        _ => unsafe { &mut *CONNS.get_ptr_mut(&(sk as u64))? },
+        _ => known(sk, tp, old, new, now_ns)?,
     };
     connections::push_state(conn, new, now_ns);
     conn.old_state = old;
@@ -84,6 +83,55 @@ fn change(sk: *const u8, tp: TcpSock, old: u8, new: u8) -> Option<()> {
         close(sk, tp, conn, now_ns);
     }
     Some(())
+}
+
+/// The entry of a socket that is beyond its first change. The kernel may have run no program for the change before this
+/// one (see `twice`): what that was, this one tells.
+#[inline(never)]
+fn known(sk: *const u8, tp: TcpSock, old: u8, new: u8, now_ns: u64) -> Option<&'static mut Conn> {
+    let conn = match CONNS.get_ptr_mut(&(sk as u64)) {
+        // SAFETY: a live map value.
+        Some(conn) => unsafe { &mut *conn },
+        None => accepted_unseen(sk, tp, old, now_ns)?,
+    };
+    // No state comes twice (RFC 9293 §3.3.2): this change has been handled.
+    if conn.state == new {
+        return None;
+    }
+    if conn.state != old {
+        connections::push_state_unseen(conn, old);
+        if conn.flags & conn_flag::IDENTIFIED == 0 && old != state::SYN_RECV {
+            established(sk, tp, conn, now_ns)?;
+        }
+    }
+    Some(conn)
+}
+
+/// A connection that is in no table, though all were entered: its beginning was not seen. `connect` runs in a task, which
+/// no other event interrupts; so this one was accepted.
+#[inline(never)]
+fn accepted_unseen(sk: *const u8, tp: TcpSock, old: u8, now_ns: u64) -> Option<&'static mut Conn> {
+    // Who connected is what those filters ask of a client's connection, which is in no table because of it.
+    if !tables_are_whole() || config!(filter_pids) != 0 || config!(filter_comms) != 0 {
+        return None;
+    }
+    if matches!(old, state::CLOSE | state::LISTEN | state::SYN_SENT) {
+        return None;
+    }
+    let conn = connections::open(sk, tp, role::UNKNOWN, now_ns)?;
+    connections::identify(sk, tp, conn);
+    if !connections::wanted(&conn.tuple) {
+        connections::forget(sk);
+        return None;
+    }
+    count_in(conn.tuple.netns, conn.netns_cookie, netns_count::PASSIVE_OPENS, 1);
+    connections::push_state_unseen(conn, old);
+    conn.retrans_seen = tp.total_retrans();
+    if old != state::SYN_RECV {
+        flows::join(conn, tp.snd_nxt(), tp.rcv_nxt(), false, now_ns);
+        connections::report(conn, milestone::ESTABLISHED, now_ns);
+    }
+    Some(conn)
 }
 
 /// The kernel's own counters of state changes (RFC 4022).
@@ -150,14 +198,18 @@ fn connect(sk: *const u8, tp: TcpSock, now_ns: u64) -> Option<&'static mut Conn>
 
 #[inline(never)]
 fn established(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) -> Option<()> {
+    let retransmits = tp.total_retrans();
+    if conn.role == role::SERVER {
+        // tcp_create_openreq_child copies the request's count of SYN-ACK retransmissions.
+        conn.synack_retrans = retransmits;
+        conn.retrans_seen = retransmits;
+    } else {
+        connections::settle_retransmits(conn, retransmits);
+    }
     connections::identify(sk, tp, conn);
     if !connections::wanted(&conn.tuple) {
         connections::forget(sk);
         return None;
-    }
-    if conn.role == role::SERVER {
-        // tcp_create_openreq_child copies the request's count of SYN-ACK retransmissions.
-        conn.synack_retrans = tp.total_retrans();
     }
     flows::join(conn, tp.write_seq(), tp.rcv_nxt(), true, now_ns);
     connections::report(conn, milestone::ESTABLISHED, now_ns);
@@ -201,6 +253,10 @@ fn close(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) {
         connections::finish(sk, conn, now_ns);
         return;
     }
+    // What a child in SYN_RECV has are the request's.
+    if conn.role != role::SERVER || conn.old_state != state::SYN_RECV {
+        connections::settle_retransmits(conn, conn.retrans);
+    }
     let followed = timewait::followed();
     if followed && timewait::took_over(conn) {
         conn.flags |= conn_flag::MINI_SOCKET;
@@ -234,7 +290,16 @@ fn destroyed(sk: *const u8) -> i32 {
     }
     if let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) {
         // SAFETY: a live map value.
-        connections::finish(sk, unsafe { &mut *conn }, now());
+        let conn = unsafe { &mut *conn };
+        if conn.state != state::CLOSE && conn.role != role::LISTENER {
+            conn.flags |= conn_flag::END_MISSED;
+            connections::unseen(conn);
+            if let Some(tp) = TcpSock::from_sock(sk) {
+                connections::refresh(tp, conn);
+                connections::settle_retransmits(conn, conn.retrans);
+            }
+        }
+        connections::finish(sk, conn, now());
     }
     0
 }

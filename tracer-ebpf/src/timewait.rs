@@ -18,13 +18,19 @@ use tracer_ebpf::{
 
 use crate::{
     fields::{AF_INET6, load, mapped, probe},
-    globals::{CONNECTING, CONNS, TIME_WAITS, config, count, count_in, field, now, running},
+    globals::{
+        CONNECTING, CONNS, TIME_WAITS, config, count, count_in, field, now, running, tables_are_full,
+        tables_are_whole,
+    },
     ring,
 };
 
 /// References to a mini-socket that its own tables and timer hold (`inet_twsk_hashdance`): with more, somebody is
 /// working on it, and arming its timer is not its beginning.
 const OWN_REFERENCES: u32 = 3;
+
+/// A mini-socket has no references of its own until it is in the tables (`inet_twsk_hashdance`).
+const SETTLED_NS: u64 = 1_000_000_000;
 
 /// How long after a SYN or RST an end is still its work: the classifier and the stack see it in the same run, or on
 /// loopback with the backlog between.
@@ -128,12 +134,16 @@ fn started(tw: *const u8) -> Option<()> {
         if known.tw == tw as u64 && known.cookie == cookie && known.cancelled_ns == 0 {
             return Some(());
         }
+        if known.cancelled_ns == 0 {
+            ended_unseen(&tuple);
+        }
     }
     let began = TimeWait { cookie, tw: tw as u64, began_ns: now(), family, ..TimeWait::default() };
     count(counter::TIME_WAITS_BEGUN, 1);
     count_in(tuple.netns, 0, netns_count::TIME_WAITS_BEGUN, 1);
     if TIME_WAITS.insert(&tuple, &began, 0).is_err() {
         count(counter::TIME_WAITS_FULL, 1);
+        tables_are_full();
     }
     Some(())
 }
@@ -150,6 +160,7 @@ pub fn found(tw: *const u8) -> Option<()> {
         TimeWait { cookie: probe(tw, field!(skc_cookie))?, tw: tw as u64, family, ..TimeWait::default() };
     if TIME_WAITS.insert(&tuple, &found, 0).is_err() {
         count(counter::TIME_WAITS_FULL, 1);
+        tables_are_full();
         return None;
     }
     count(counter::TIME_WAITS_FOUND, 1);
@@ -160,7 +171,10 @@ pub fn found(tw: *const u8) -> Option<()> {
 #[inline(never)]
 fn stopped(tw: *const u8, what: u16) -> Option<()> {
     let mut tuple = Tuple::default();
-    identify(tw, &mut tuple)?;
+    let family = identify(tw, &mut tuple)?;
+    if TIME_WAITS.get_ptr(&tuple).is_none() {
+        began_unseen(tw, &tuple, family)?;
+    }
     let known = TIME_WAITS.get_ptr_mut(&tuple)?;
     // SAFETY: a live map value.
     let known = unsafe { &mut *known };
@@ -186,6 +200,42 @@ fn stopped(tw: *const u8, what: u16) -> Option<()> {
     }
     report(tw, &tuple, known, what, cause);
     Some(())
+}
+
+/// One that is in no table, though all were entered: its beginning was not seen.
+#[inline(never)]
+fn began_unseen(tw: *const u8, tuple: &Tuple, family: u8) -> Option<()> {
+    if !tables_are_whole() {
+        return None;
+    }
+    let began =
+        TimeWait { cookie: probe(tw, field!(skc_cookie))?, tw: tw as u64, family, ..TimeWait::default() };
+    TIME_WAITS.insert(tuple, &began, 0).ok()?;
+    count(counter::UNSEEN, 1);
+    count(counter::TIME_WAITS_BEGUN, 1);
+    count_in(tuple.netns, 0, netns_count::TIME_WAITS_BEGUN, 1);
+    Some(())
+}
+
+#[inline(always)]
+fn ended_unseen(tuple: &Tuple) {
+    count(counter::UNSEEN, 1);
+    count(counter::TIME_WAITS_ENDED, 1);
+    count_in(tuple.netns, 0, netns_count::TIME_WAITS_ENDED, 1);
+}
+
+/// Reports an entry whose mini-socket is gone: freed, or another one is at its address.
+#[inline(never)]
+pub fn look_whether_gone(tuple: &Tuple, known: &mut TimeWait, now_ns: u64) {
+    let tw = known.tw as *const u8;
+    let references: u32 = probe(tw, field!(skc_refcnt)).unwrap_or(0);
+    let is_gone = references == 0 || probe(tw, field!(skc_cookie)) != Some(known.cookie);
+    // Read last: an entry that took the place of the one that was compared is young.
+    if is_gone && known.cancelled_ns == 0 && now_ns.saturating_sub(known.began_ns) > SETTLED_NS {
+        ended_unseen(tuple);
+        known.cancelled_ns = now_ns;
+        report(tw, tuple, known, time_wait::CANCELLED, end_cause::UNKNOWN);
+    }
 }
 
 /// Why a timer is taken down, from what else is known at this moment.

@@ -93,6 +93,7 @@ impl Report<'_> {
         let Connection { conn, peer, process, states, close, http, protocol, time_wait, .. } = connection;
         let Connection { received_again, open, .. } = connection;
         let preexisting = conn.flags & conn_flag::PREEXISTING != 0;
+        let opening_seen = track::opening_seen(conn);
         let at = |time_ns: u64| self.clock.at(time_ns);
         let states: Vec<StateAt> = states
             .iter()
@@ -109,7 +110,7 @@ impl Report<'_> {
         let known = |value: u64| totals.then_some(value);
         let segments = conn.flags & conn_flag::SEGMENTS_SEEN != 0;
         let seen = |value: u32| segments.then_some(value.into());
-        let syn_times = conn.syn_at_us.iter().take(conn.syn_retrans as usize);
+        let syn_times = conn.syn_at_us.iter().take(conn.syn_retrans as usize).filter(|at_us| **at_us != 0);
         let syn_at_us: Vec<Micros> = syn_times.map(|at_us| Micros::from_us((*at_us).into())).collect();
         self.lines.write(&record::Conn {
             ts: at(closed_ns.unwrap_or(now_ns)),
@@ -121,18 +122,18 @@ impl Report<'_> {
             role: role_name(conn.role),
             process: process.as_ref().map(process_record),
             protocol: protocol_name(protocol),
-            opened: (!preexisting).then_some(at(conn.opened_ns)),
+            opened: opening_seen.then_some(at(conn.opened_ns)),
             established: established_ns.map(at),
             closed: closed_ns.map(at),
             preexisting,
             open: *open,
             first_seen: at(conn.opened_ns),
             duration_us: closed_ns
-                .filter(|_| !preexisting)
+                .filter(|_| opening_seen)
                 .map(|closed| Micros(closed.saturating_sub(conn.opened_ns))),
             // The child socket of a server is made by the handshake's last segment: it saw no SYN.
             handshake_us: established_ns
-                .filter(|_| conn.role == role::CLIENT && !preexisting)
+                .filter(|_| conn.role == role::CLIENT && opening_seen)
                 .map(|established| Micros(established.saturating_sub(conn.opened_ns))),
             states: &states,
             close: close.as_ref().map_or_else(record::Close::default, |close| record::Close {
@@ -240,7 +241,7 @@ impl Report<'_> {
                 .map(Micros),
             idle_before_us: exchange.idle_before_ns.map(Micros),
             // What an older connection carried before is not known.
-            reused: (exchange.reused || conn.flags & conn_flag::PREEXISTING == 0).then_some(exchange.reused),
+            reused: (exchange.reused || track::opening_seen(conn)).then_some(exchange.reused),
             pipelined: exchange.pipelined,
             keep_alive: record::KeepAlive {
                 request: exchange.keep_alive.request,

@@ -255,7 +255,7 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
     live.refresh(&mut kernel);
     live.missed = kernel.missed();
     let counters = Ahead::read();
-    kernel.set_running(false)?;
+    kernel.stop()?;
     // Detach first: then the ring holds all there is.
     drop((interfaces, elsewhere));
     drop(kernel);

@@ -6,7 +6,7 @@ use aya::{
     maps::{Array, MapData, RingBuf},
     programs::SchedClassifier,
 };
-use tracer_ebpf::{ABI_VERSION, Config, PORT_WORDS};
+use tracer_ebpf::{ABI_VERSION, Config, PORT_WORDS, running, tables};
 
 use super::{
     cgroup,
@@ -100,9 +100,11 @@ impl Kernel {
                 hook.reason.as_deref().unwrap_or("unknown reason"),
             );
         }
-        kernel.set_running(true)?;
+        kernel.running()?.set(running::PROGRAMS, 1, 0)?;
         let hooks = snapshot::existing_sockets(&mut kernel.ebpf);
+        let whole = hooks.iter().all(|hook| hook.attached);
         kernel.hooks.extend(hooks);
+        kernel.tables_are_whole(whole)?;
         Ok(kernel)
     }
 
@@ -209,13 +211,26 @@ impl Kernel {
         snapshot::refresh_totals(&mut self.ebpf)
     }
 
-    /// Has all programs begin, or end, at one moment: attaching and detaching go one by one.
+    /// Has all programs end at one moment: detaching goes one by one.
     ///
     /// # Errors
     /// The object lacks the map.
-    pub fn set_running(&mut self, running: bool) -> Result<()> {
+    pub fn stop(&mut self) -> Result<()> {
+        Ok(self.running()?.set(running::PROGRAMS, 0, 0)?)
+    }
+
+    /// What is in no table from now on is there because its beginning was not seen.
+    fn tables_are_whole(&mut self, whole: bool) -> Result<()> {
+        let mut running = self.running()?;
+        if whole && running.get(&running::TABLES, 0)? == tables::BEGUN {
+            running.set(running::TABLES, tables::WHOLE, 0)?;
+        }
+        Ok(())
+    }
+
+    fn running(&mut self) -> Result<Array<&mut MapData, u32>> {
         let map = self.ebpf.map_mut("RUNNING").context("the object lacks the map RUNNING")?;
-        Ok(Array::try_from(map)?.set(0, u32::from(running), 0)?)
+        Ok(Array::try_from(map)?)
     }
 
     /// Finds connections whose end was missed, and has them reported.

@@ -90,7 +90,7 @@ impl Stats {
                 ("ring", ring_lost),
                 ("connections_full", get(counter::CONNS_FULL) + losses.connections_full),
                 ("flows_full", get(counter::FLOWS_FULL) + losses.flows_full),
-                ("programs_missed", live.missed),
+                ("programs_missed", live.missed + get(counter::UNSEEN)),
                 ("time_waits_full", get(counter::TIME_WAITS_FULL)),
                 ("namespaces_full", get(counter::NETNS_FULL)),
                 ("connections_unsent", get(counter::CONNS_LOST)),

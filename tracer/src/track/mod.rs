@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use close::{Close, How, Party};
 pub use shown::Segment;
 pub use time_wait::TimeWait;
-pub use timeline::{StateAt, name as state_name, reached};
+pub use timeline::{StateAt, name as state_name, opening_seen, reached};
 use tracer_ebpf::{
     Conn, FlowKey, Owner, ResetRecord, RetransmitRecord, StateRecord, TimeWaitRecord, Tuple, conn_flag,
     milestone, owner_source, role,

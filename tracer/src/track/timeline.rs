@@ -1,6 +1,6 @@
 //! The states that a connection went through.
 
-use tracer_ebpf::{Conn, conn_flag};
+use tracer_ebpf::{Conn, TIME_UNSEEN, conn_flag};
 
 /// A state and when it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,11 @@ impl StateAt {
     }
 }
 
+/// Whether the connection's first change of state was seen: it is no older than the tracer, and nothing was missed.
+pub fn opening_seen(conn: &Conn) -> bool {
+    of(conn).first().map_or(conn.flags & conn_flag::PREEXISTING == 0, |first| first.at_ns.is_some())
+}
+
 /// Unpacks the kernel side's timeline. The first state of a pre-existing connection began before it was seen.
 pub fn of(conn: &Conn) -> Vec<StateAt> {
     let preexisting = conn.flags & conn_flag::PREEXISTING != 0;
@@ -27,7 +32,7 @@ pub fn of(conn: &Conn) -> Vec<StateAt> {
         .enumerate()
         .map(|(index, packed)| StateAt {
             state: *packed as u8,
-            at_ns: (!preexisting || index > 0).then_some(packed >> 8),
+            at_ns: Some(packed >> 8).filter(|at_ns| (!preexisting || index > 0) && *at_ns != TIME_UNSEEN),
         })
         .collect()
 }

@@ -1,0 +1,224 @@
+//! What no program saw, which the kernel allows now and then: it is found out by what comes after, counted, and told as
+//! such. Here the programs are made to look away.
+
+use std::{
+    net::{Shutdown, TcpListener, TcpStream},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tests::{
+    bpf::Held,
+    client,
+    netns::Netns,
+    process,
+    records::{Record, Records},
+    socket,
+    stage::{speak, states},
+    tracer::Tracer,
+    wait,
+};
+use tracer_ebpf::{Conn, Tuple, conn_flag, role, running, state};
+
+/// One connection in a namespace of its own, and a tracer that can look away.
+struct Scene {
+    netns: Netns,
+    tracer: Tracer,
+    listener: TcpListener,
+    maps: Maps,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let netns = Netns::new()?;
+        let listener = client::listen(&netns, ([127, 0, 0, 1], 8000).into())?;
+        let tracer = Tracer::start(&netns, &[])?;
+        let maps = Maps(Held::by(tracer.pid())?);
+        Ok(Self { netns, tracer, listener, maps })
+    }
+
+    fn connect(&self) -> Result<[TcpStream; 2]> {
+        let (mut client, mut server) =
+            client::pair(&self.netns, &self.listener, self.listener.local_addr()?)?;
+        speak(&mut client, &mut server)?;
+        Ok([client, server])
+    }
+
+    /// Does something that no program sees.
+    fn unseen<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let look = |whether: u32| {
+            self.maps.update("RUNNING", &running::PROGRAMS.to_ne_bytes(), &whether.to_ne_bytes())
+        };
+        look(0)?;
+        let result = act();
+        look(1)?;
+        result
+    }
+
+    /// The records of the run; how many events were missed must be counted.
+    fn finish(self, missed: u64) -> Result<(Netns, Records)> {
+        let run = self.tracer.stop()?;
+        let counted =
+            run.records.final_stats().context("no final `stats` record")?.count("/lost/programs_missed");
+        ensure!(counted == Some(missed), "lost.programs_missed {counted:?}, not {missed}");
+        Ok((self.netns, run.records))
+    }
+}
+
+/// The record of one end, which must say that events are missing.
+fn incomplete<'a>(conns: &'a [Record], role: &str, lost: u64) -> Result<&'a Record> {
+    let conn = conns.iter().find(|conn| conn.text("/role") == role);
+    let conn = conn.with_context(|| format!("no record of the {role}: {conns:?}"))?;
+    ensure!(!conn.is_true("/complete") && conn.count("/lost") == Some(lost), "complete, lost: {conn:?}");
+    Ok(conn)
+}
+
+/// The change from a state tells that it was reached, and when is not known.
+#[test]
+fn a_state_in_between() -> Result<()> {
+    let scene = Scene::new()?;
+    let [client, mut server] = scene.connect()?;
+    client.shutdown(Shutdown::Write)?;
+    socket::read_to_end(&mut server)?;
+    scene.unseen(|| {
+        // The FIN is acknowledged with this at the latest.
+        client::pass(&mut server, &mut client.try_clone()?, b"late")
+    })?;
+    drop(server);
+    socket::read_to_end(&mut client.try_clone()?)?;
+    let (netns, records) = scene.finish(1)?;
+    let conns = records.conns(&netns);
+    let conn = incomplete(&conns, "client", 1)?;
+    let expected = ["SYN_SENT", "ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"];
+    ensure!(states(conn) == expected, "{conn:?}");
+    ensure!(conn.is_null("/states/3/at_us") && conn.number("/states/4/at_us").is_some(), "{conn:?}");
+    Ok(())
+}
+
+/// A connection whose beginning was not seen is taken up with its first change, at the server as at the client.
+#[test]
+fn the_beginning() -> Result<()> {
+    let scene = Scene::new()?;
+    let [client, mut server] = scene.unseen(|| scene.connect())?;
+    drop(client);
+    socket::read_to_end(&mut server)?;
+    drop(server);
+    let (netns, records) = scene.finish(2)?;
+    let conns = records.conns(&netns);
+    for (role, expected) in
+        [("client", ["ESTABLISHED", "FIN_WAIT1"]), ("server", ["ESTABLISHED", "CLOSE_WAIT"])]
+    {
+        let conn = incomplete(&conns, role, 1)?;
+        ensure!(states(conn)[..2] == expected && !conn.is_true("/preexisting"), "{conn:?}");
+        ensure!(conn.is_null("/opened") && conn.is_null("/states/0/at_us"), "{conn:?}");
+        ensure!(conn.count("/bytes_sent").is_some_and(|bytes| bytes > 0), "{conn:?}");
+    }
+    Ok(())
+}
+
+/// A socket that is destroyed was closed before: nobody knows how.
+#[test]
+fn the_end() -> Result<()> {
+    let scene = Scene::new()?;
+    let [client, server] = scene.connect()?;
+    scene.unseen(|| {
+        socket::reset(client)?;
+        socket::read_error(&mut server.try_clone()?)?;
+        Ok(())
+    })?;
+    drop(server);
+    // The client's socket is long gone; what is left of it is found by looking.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let (netns, records) = scene.finish(2)?;
+    let conns = records.conns(&netns);
+    for role in ["client", "server"] {
+        let conn = incomplete(&conns, role, 1)?;
+        ensure!(conn.text("/close/how") == "unknown" && !conn.is_true("/open"), "{conn:?}");
+    }
+    Ok(())
+}
+
+/// A TIME_WAIT that nobody saw begin is counted when it ends, and one that nobody saw end when it is found gone.
+#[test]
+fn a_time_wait() -> Result<()> {
+    let scene = Scene::new()?;
+    let close = |[client, mut server]: [TcpStream; 2]| -> Result<()> {
+        let mut client = client;
+        client.shutdown(Shutdown::Write)?;
+        socket::read_to_end(&mut server)?;
+        drop(server);
+        socket::read_to_end(&mut client)?;
+        Ok(())
+    };
+    let kill = || scene.netns.run("ss", &["-K", "-H", "-t", "state", "time-wait"]);
+    scene.unseen(|| close(scene.connect()?))?;
+    if kill()?.is_empty() {
+        println!("this kernel cannot kill sockets: it lacks CONFIG_INET_DIAG_DESTROY");
+        return Ok(());
+    }
+    close(scene.connect()?)?;
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    scene.unseen(|| kill().map(drop))?;
+    let (netns, records) = scene.finish(2)?;
+    let waits: Vec<Record> =
+        records.of("time_wait").filter(|wait| wait.count("/netns") == Some(netns.inode())).collect();
+    let [begun_unseen, ended_unseen] = &waits[..] else { bail!("{waits:?}") };
+    ensure!(begun_unseen.is_null("/began") && begun_unseen.text("/end") == "killed", "{begun_unseen:?}");
+    ensure!(!ended_unseen.is_null("/began") && ended_unseen.text("/end") == "unknown", "{ended_unseen:?}");
+    let stats = records.final_stats().context("no final `stats` record")?;
+    ensure!(stats.count("/selfcheck/counters/time_wait_now/now/ours") == Some(0), "{stats:?}");
+    Ok(())
+}
+
+/// An entry whose socket is gone is found and reported.
+#[test]
+fn an_entry_without_its_socket() -> Result<()> {
+    let scene = Scene::new()?;
+    let conn = Conn {
+        id: 0xdead,
+        cookie: 0xbeef,
+        tuple: Tuple { local_port: 1, remote_port: 2, netns: scene.netns.inode() as u32, ..Tuple::default() },
+        flags: conn_flag::IDENTIFIED,
+        state: state::ESTABLISHED,
+        role: role::CLIENT,
+        family: libc::AF_INET as u8,
+        ..Conn::ZERO
+    };
+    // SAFETY: integers without padding.
+    let value = unsafe { std::slice::from_raw_parts((&raw const conn).cast::<u8>(), size_of::<Conn>()) };
+    // No socket is at an address that is none.
+    scene.maps.update("CONNS", &[0xff; 8], value)?;
+
+    let (netns, records) = scene.finish(1)?;
+    let conns = records.conns(&netns);
+    let conn = incomplete(&conns, "client", 1)?;
+    ensure!(conn.text("/id") == "dead" && conn.text("/close/how") == "unknown", "{conn:?}");
+    ensure!(conn.is_null("/close/by") && !conn.is_true("/open"), "{conn:?}");
+    Ok(())
+}
+
+/// The maps that a tracer holds.
+struct Maps(Held);
+
+impl Maps {
+    fn update(&self, name: &str, key: &[u8], value: &[u8]) -> Result<()> {
+        let id = self.id(name)?;
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:#04x}")).collect::<Vec<_>>();
+        let mut command = Command::new("bpftool");
+        command.args(["map", "update", "id", &id.to_string(), "key"]).args(hex(key));
+        command.arg("value").args(hex(value));
+        process::run(&mut command, wait::LIMIT).map(drop)
+    }
+
+    fn id(&self, name: &str) -> Result<u64> {
+        for map in &self.0.maps {
+            let mut command = Command::new("bpftool");
+            let text =
+                process::run(command.args(["-j", "map", "show", "id", &map.to_string()]), wait::LIMIT)?;
+            if text.contains(&format!("\"name\":\"{name}\"")) {
+                return Ok(*map);
+            }
+        }
+        bail!("the tracer holds no map {name}")
+    }
+}
