@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 use tests::{
+    blind_spots::outside_blind_spots,
     counters::Counters,
     netns::Netns,
     records::{Record, Records, show},
@@ -28,51 +29,55 @@ const THERE: &str = "10.31.0.2";
 
 #[test]
 fn laws_hold_exactly() -> Result<()> {
-    let stage = Stage::new()?;
-    let tracer = Tracer::start(&stage.here, &["--events"])?;
-    traffic_net::widen_output(tracer.pid())?;
-    let before = stage.counters()?;
-    let ends = stage.run()?;
-    let run = tracer.stop()?;
+    outside_blind_spots(|| {
+        let stage = Stage::new()?;
+        let tracer = Tracer::start(&stage.here, &["--events"])?;
+        traffic_net::widen_output(tracer.pid())?;
+        let before = stage.counters()?;
+        let ends = stage.run()?;
+        let run = tracer.stop()?;
 
-    let stats = run.records.final_stats().context("no final stats")?;
-    let [near, far] = stage.conns(&run.records);
-    let all = [near.clone(), far.clone()].concat();
-    all_hold([
-        nothing_lost(&stats, &all),
-        stage.check_laws(&before, [&near, &far]),
-        stage.check_resets(&before, &run.records),
-        traffic_laws::check_ends(&ends, &all, &stage.here),
-        check_time_waits(&stage, &run.records, [&near, &far]),
-    ])
+        let stats = run.records.final_stats().context("no final stats")?;
+        let [near, far] = stage.conns(&run.records);
+        let all = [near.clone(), far.clone()].concat();
+        all_hold([
+            nothing_lost(&stats, &all),
+            stage.check_laws(&before, [&near, &far]),
+            stage.check_resets(&before, &run.records),
+            traffic_laws::check_ends(&ends, &all, &stage.here),
+            check_time_waits(&stage, &run.records, [&near, &far]),
+        ])
+    })
 }
 
 #[test]
 fn laws_hold_with_a_tiny_ring() -> Result<()> {
-    let stage = Stage::new()?;
-    let tracer = Tracer::start(&stage.here, &["--events", "--ring-size", "64K"])?;
-    traffic_net::widen_output(tracer.pid())?;
-    let before = stage.counters()?;
-    let over = AtomicBool::new(false);
-    let ends = thread::scope(|scope| {
-        let interrupter = scope.spawn(|| interrupt(&tracer, &over));
-        let ends = stage.run();
-        over.store(true, Relaxed);
-        interrupter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        ends
-    })?;
-    let run = tracer.stop()?;
+    outside_blind_spots(|| {
+        let stage = Stage::new()?;
+        let tracer = Tracer::start(&stage.here, &["--events", "--ring-size", "64K"])?;
+        traffic_net::widen_output(tracer.pid())?;
+        let before = stage.counters()?;
+        let over = AtomicBool::new(false);
+        let ends = thread::scope(|scope| {
+            let interrupter = scope.spawn(|| interrupt(&tracer, &over));
+            let ends = stage.run();
+            over.store(true, Relaxed);
+            interrupter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            ends
+        })?;
+        let run = tracer.stop()?;
 
-    let stats = run.records.final_stats().context("no final stats")?;
-    let lost: u64 = stats.counts("/lost").iter().map(|(_, count)| count).sum();
-    ensure!(lost > 0, "no loss was counted: {stats:?}");
-    let [near, far] = stage.conns(&run.records);
-    let all = [near.clone(), far.clone()].concat();
-    all_hold([
-        loss_is_reported(&all),
-        stage.check_laws(&before, [&near, &far]),
-        traffic_laws::check_ends(&ends, &all, &stage.here),
-    ])
+        let stats = run.records.final_stats().context("no final stats")?;
+        let lost: u64 = stats.counts("/lost").iter().map(|(_, count)| count).sum();
+        ensure!(lost > 0, "no loss was counted: {stats:?}");
+        let [near, far] = stage.conns(&run.records);
+        let all = [near.clone(), far.clone()].concat();
+        all_hold([
+            loss_is_reported(&all),
+            stage.check_laws(&before, [&near, &far]),
+            traffic_laws::check_ends(&ends, &all, &stage.here),
+        ])
+    })
 }
 
 /// All of them, so that a failure shows each law that is broken.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 use tests::{
+    blind_spots::outside_blind_spots,
     bpf,
     netns::Netns,
     records::{Record, show},
@@ -71,15 +72,17 @@ fn all_older_connections_and_their_owners() -> Result<()> {
 
 #[test]
 fn nothing_stays_behind() -> Result<()> {
-    let restarts = env::var(RESTARTS_VARIABLE).map_or(Ok(RESTARTS), |text| text.parse())?;
-    let netns = Netns::new()?;
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let load = scope.spawn(|| keep_busy(&netns, &over));
-        let all = (0..restarts).map(|_| once(&netns)).collect::<Result<Vec<_>>>();
-        over.store(true, Relaxed);
-        load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        all?.iter().try_for_each(bpf::Held::wait_until_gone)
+    outside_blind_spots(|| {
+        let restarts = env::var(RESTARTS_VARIABLE).map_or(Ok(RESTARTS), |text| text.parse())?;
+        let netns = Netns::new()?;
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let load = scope.spawn(|| keep_busy(&netns, &over));
+            let all = (0..restarts).map(|_| once(&netns)).collect::<Result<Vec<_>>>();
+            over.store(true, Relaxed);
+            load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            all?.iter().try_for_each(bpf::Held::wait_until_gone)
+        })
     })
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 use tests::{
+    blind_spots::outside_blind_spots,
     counters::Counters,
     netns::Netns,
     records::{Record, show},
@@ -32,41 +33,43 @@ const LIFETIME: Duration = Duration::from_secs(66);
 
 #[test]
 fn agree_at_every_second() -> Result<()> {
-    let netns = Netns::new()?;
-    // No more client ports than connections: later ones must take over what is in TIME_WAIT.
-    set(&netns, "ipv4/ip_local_port_range", &format!("20000 {}", 20_000 + COUNT - 1))?;
-    set(&netns, "ipv4/tcp_tw_reuse", "1")?;
-    set(&netns, "ipv4/tcp_fin_timeout", &FIN_TIMEOUT_S.to_string())?;
-    let tracer = Tracer::start(&netns, &["--stats-interval", "1s"])?;
-    let mut run = Run { netns: &netns, tracer, compared: 0, all: (None, 0), wrong: Vec::new() };
-    let before = Counters::read(&netns)?;
+    outside_blind_spots(|| {
+        let netns = Netns::new()?;
+        // No more client ports than connections: later ones must take over what is in TIME_WAIT.
+        set(&netns, "ipv4/ip_local_port_range", &format!("20000 {}", 20_000 + COUNT - 1))?;
+        set(&netns, "ipv4/tcp_tw_reuse", "1")?;
+        set(&netns, "ipv4/tcp_fin_timeout", &FIN_TIMEOUT_S.to_string())?;
+        let tracer = Tracer::start(&netns, &["--stats-interval", "1s"])?;
+        let mut run = Run { netns: &netns, tracer, compared: 0, all: (None, 0), wrong: Vec::new() };
+        let before = Counters::read(&netns)?;
 
-    run.phase("plain closes", || short(&netns, 1))?;
-    let server = SocketAddr::from((loopback(2), 8402));
-    let listener = netns.enter(|| Ok(TcpListener::bind(server)?))?;
-    run.phase("closes by the server", || close_first(&netns, &listener, server))?;
-    thread::sleep(REUSABLE);
-    run.phase("reuse by connect", || short(&netns, 1))?;
-    run.phase("reuse by SYN", || close_first(&netns, &listener, server))?;
-    let mut orphans = orphans(&netns)?;
-    run.phase("orphans in FIN_WAIT2", || Ok(()))?;
-    run.phase("resets for some of them", || orphans.drain(..RESET).try_for_each(|peer| abandon(&peer)))?;
-    run.phase("FIN for some of them", || {
-        orphans.drain(..FINISHED);
-        Ok(())
-    })?;
-    thread::sleep(Duration::from_secs(FIN_TIMEOUT_S as u64 + 1));
-    run.phase("the time of the others is over", || {
-        drop(orphans);
-        Ok(())
-    })?;
-    let room = sockstat(&netns, "tw")? + COUNT / 2;
-    set(&netns, "ipv4/tcp_max_tw_buckets", &room.to_string())?;
-    run.phase("overflow", || short(&netns, 3))?;
-    thread::sleep(LIFETIME);
-    run.phase("expiry", || Ok(()))?;
-    ensure!(sockstat(&netns, "tw")? == 0, "some did not expire");
-    run.check_end(&before)
+        run.phase("plain closes", || short(&netns, 1))?;
+        let server = SocketAddr::from((loopback(2), 8402));
+        let listener = netns.enter(|| Ok(TcpListener::bind(server)?))?;
+        run.phase("closes by the server", || close_first(&netns, &listener, server))?;
+        thread::sleep(REUSABLE);
+        run.phase("reuse by connect", || short(&netns, 1))?;
+        run.phase("reuse by SYN", || close_first(&netns, &listener, server))?;
+        let mut orphans = orphans(&netns)?;
+        run.phase("orphans in FIN_WAIT2", || Ok(()))?;
+        run.phase("resets for some of them", || orphans.drain(..RESET).try_for_each(|peer| abandon(&peer)))?;
+        run.phase("FIN for some of them", || {
+            orphans.drain(..FINISHED);
+            Ok(())
+        })?;
+        thread::sleep(Duration::from_secs(FIN_TIMEOUT_S as u64 + 1));
+        run.phase("the time of the others is over", || {
+            drop(orphans);
+            Ok(())
+        })?;
+        let room = sockstat(&netns, "tw")? + COUNT / 2;
+        set(&netns, "ipv4/tcp_max_tw_buckets", &room.to_string())?;
+        run.phase("overflow", || short(&netns, 3))?;
+        thread::sleep(LIFETIME);
+        run.phase("expiry", || Ok(()))?;
+        ensure!(sockstat(&netns, "tw")? == 0, "some did not expire");
+        run.check_end(&before)
+    })
 }
 
 struct Run<'a> {

@@ -55,6 +55,7 @@ pub fn timer_start_again(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "timer_cancel")]
 pub fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
     if let Some(tw) = mini_socket(ctx.arg(0)) {
+        look_whether_new(tw);
         stopped(tw, time_wait::CANCELLED);
     }
     0
@@ -171,10 +172,7 @@ pub fn found(tw: *const u8) -> Option<()> {
 #[inline(never)]
 fn stopped(tw: *const u8, what: u16) -> Option<()> {
     let mut tuple = Tuple::default();
-    let family = identify(tw, &mut tuple)?;
-    if TIME_WAITS.get_ptr(&tuple).is_none() {
-        began_unseen(tw, &tuple, family)?;
-    }
+    identify(tw, &mut tuple)?;
     let known = TIME_WAITS.get_ptr_mut(&tuple)?;
     // SAFETY: a live map value.
     let known = unsafe { &mut *known };
@@ -202,15 +200,18 @@ fn stopped(tw: *const u8, what: u16) -> Option<()> {
     Some(())
 }
 
-/// One that is in no table, though all were entered: its beginning was not seen.
+/// One that ends and is in no table, though all were entered: its beginning was not seen. That a timer
+/// runs out is told by two events; this is for the first.
 #[inline(never)]
-fn began_unseen(tw: *const u8, tuple: &Tuple, family: u8) -> Option<()> {
-    if !tables_are_whole() {
+fn look_whether_new(tw: *const u8) -> Option<()> {
+    let mut tuple = Tuple::default();
+    let family = identify(tw, &mut tuple)?;
+    if !tables_are_whole() || TIME_WAITS.get_ptr(&tuple).is_some() {
         return None;
     }
     let began =
         TimeWait { cookie: probe(tw, field!(skc_cookie))?, tw: tw as u64, family, ..TimeWait::default() };
-    TIME_WAITS.insert(tuple, &began, 0).ok()?;
+    TIME_WAITS.insert(&tuple, &began, 0).ok()?;
     count(counter::UNSEEN, 1);
     count(counter::TIME_WAITS_BEGUN, 1);
     count_in(tuple.netns, 0, netns_count::TIME_WAITS_BEGUN, 1);

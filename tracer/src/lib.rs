@@ -11,6 +11,7 @@ pub mod filter;
 mod fuzz;
 pub mod http;
 pub mod kernel;
+mod netns;
 pub mod read;
 pub mod report;
 pub mod selfcheck;

@@ -7,19 +7,20 @@ use std::{collections::BTreeMap, fs::File};
 
 use aya::programs::SchedClassifier;
 
-use super::{hooks::Hook, interfaces::Interfaces, snapshot};
+use super::{hooks::Hook, interfaces::Interfaces};
+use crate::netns;
 
 /// Namespaces with the classifier on their interfaces, by inode.
 #[derive(Default)]
 pub struct Elsewhere {
-    known: BTreeMap<u64, Result<Interfaces, String>>,
+    known: BTreeMap<u32, Result<Interfaces, String>>,
 }
 
 impl Elsewhere {
     /// Attaches to what is new and forgets what is gone.
     pub fn refresh(&mut self, program: &mut SchedClassifier) {
-        let mut namespaces = snapshot::namespaces();
-        namespaces.remove(&u64::from(super::load::own_netns()));
+        let mut namespaces = netns::all();
+        namespaces.remove(&netns::own());
         self.known.retain(|inode, _| namespaces.contains_key(inode));
         for (inode, namespace) in &namespaces {
             let known = self.known.remove(inode).and_then(Result::ok);
@@ -29,7 +30,7 @@ impl Elsewhere {
 
     /// One entry for each interface, and for each namespace that cannot be entered.
     pub fn hooks(&self) -> Vec<Hook> {
-        let of = |(inode, known): (&u64, &Result<Interfaces, String>)| match known {
+        let of = |(inode, known): (&u32, &Result<Interfaces, String>)| match known {
             Ok(interfaces) => interfaces
                 .hooks()
                 .into_iter()

@@ -15,7 +15,7 @@ use super::{
     tables::Tables,
     types::Types,
 };
-use crate::{cli::Shown, filter::Filter, selfcheck};
+use crate::{cli::Shown, filter::Filter, netns, selfcheck};
 
 /// The kernel programs, built from `tracer-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
@@ -140,8 +140,8 @@ impl Kernel {
             filter_hosts: u32::from(!options.filter.hosts.is_empty()),
             filter_pids: u32::from(!options.filter.pids.is_empty()),
             filter_comms: u32::from(!options.filter.comms.is_empty()),
-            netns: own_netns(),
-            netns_cookie: own_netns_cookie(),
+            netns: netns::own(),
+            netns_cookie: netns::own_cookie(),
             tw_timer_handler: time_wait_timer(&types, &fields),
             wake_bytes: u64::from(options.ring_bytes) / 8,
             start_ns: monotonic_ns(),
@@ -354,35 +354,4 @@ fn symbol_address(name: &str) -> Option<u64> {
     let line = memchr::memrchr(b'\n', &symbols[..at]).map_or(0, |end| end + 1);
     let address = std::str::from_utf8(&symbols[line..at]).ok()?.split(' ').next()?;
     u64::from_str_radix(address, 16).ok()
-}
-
-/// Inode of the network namespace that we are in.
-pub(super) fn own_netns() -> u32 {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/thread-self/ns/net").map_or(0, |metadata| metadata.ino() as u32)
-}
-
-/// Cookie of the network namespace that we are in; 0 before 5.14, which has no `SO_NETNS_COOKIE`.
-fn own_netns_cookie() -> u64 {
-    use std::os::fd::AsRawFd;
-    /// include/uapi/asm-generic/socket.h
-    const SO_NETNS_COOKIE: libc::c_int = 71;
-    let Ok(socket) =
-        std::net::UdpSocket::bind("127.0.0.1:0").or_else(|_| std::net::UdpSocket::bind("[::]:0"))
-    else {
-        return 0;
-    };
-    let mut cookie = 0u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the buffer is 8 bytes, as `len` says.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 { cookie } else { 0 }
 }

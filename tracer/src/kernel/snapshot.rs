@@ -2,15 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::{ErrorKind, Read},
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
 };
 
 use aya::{Btf, Ebpf, programs::Iter};
 
 use super::hooks::{Hook, say};
+use crate::netns;
 
 /// Program, kind of iterator, what is lost without it. In the order in which they run.
 const PASSES: [(&str, &str, &str); 3] = [
@@ -55,7 +54,7 @@ pub fn refresh_totals(ebpf: &mut Ebpf) -> Result<(), String> {
 
 /// Runs the iterators: sockets of all namespaces into the connection table, owners, then one record each.
 pub fn existing_sockets(ebpf: &mut Ebpf) -> Vec<Hook> {
-    let namespaces = namespaces();
+    let namespaces = netns::all();
     PASSES
         .into_iter()
         .map(|(program, kind, lost)| {
@@ -81,7 +80,7 @@ fn iterator<'a>(ebpf: &'a mut Ebpf, program: &str) -> Result<&'a mut Iter, Strin
 }
 
 /// One namespace that cannot be entered does not keep us from the others.
-fn in_namespaces(ebpf: &mut Ebpf, program: &str, namespaces: &BTreeMap<u64, File>) -> Result<(), String> {
+fn in_namespaces(ebpf: &mut Ebpf, program: &str, namespaces: &BTreeMap<u32, File>) -> Result<(), String> {
     let results: Vec<_> =
         namespaces.values().map(|namespace| in_namespace(ebpf, program, namespace)).collect();
     results.into_iter().collect()
@@ -116,31 +115,4 @@ fn run(program: &mut Iter) -> Result<(), String> {
             Err(error) => return Err(format!("reading the iterator: {error}")),
         }
     }
-}
-
-/// Every network namespace that a process is in or that `ip netns` keeps, by inode.
-pub(super) fn namespaces() -> BTreeMap<u64, File> {
-    let of_processes = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| {
-            entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-        })
-        .map(|entry| entry.path().join("ns/net"));
-    let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.path());
-    let own = std::iter::once(PathBuf::from("/proc/self/ns/net"));
-    let mut found = BTreeMap::new();
-    for path in own.chain(of_processes).chain(named) {
-        // A process may be gone, or a name may be left over from one.
-        let Ok(inode) = fs::metadata(&path).map(|metadata| metadata.ino()) else { continue };
-        if !found.contains_key(&inode)
-            && let Ok(file) = File::open(&path)
-            && nix::sys::statfs::fstatfs(&file)
-                .is_ok_and(|of| of.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
-        {
-            found.insert(inode, file);
-        }
-    }
-    found
 }

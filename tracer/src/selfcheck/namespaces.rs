@@ -1,8 +1,10 @@
 //! The check for each network namespace: the tracer's own, and every other one that a process is in.
 
-use std::{collections::HashMap, fs, os::unix::fs::MetadataExt};
+use std::collections::HashMap;
 
 use serde_json::{Value, json};
+
+use crate::netns;
 
 use super::{Counters, Kernel, Ours, Outcome, Reading, SelfCheck};
 
@@ -27,12 +29,11 @@ pub struct Ahead {
 impl Ahead {
     /// Reads those of every namespace that a process is in.
     pub fn read() -> Self {
-        let own_netns = netns_of("thread-self");
-        let mut others = places();
-        others.retain(|place| Some(place.netns) != own_netns);
+        let mut others = netns::of_processes();
+        others.remove(&netns::own());
         let unchecked = others.len().saturating_sub(MAX_OTHERS);
-        others.truncate(MAX_OTHERS);
-        let others = others.into_iter().filter_map(|place| Some((place, place.counters()?))).collect();
+        let places = others.into_iter().map(|(netns, pid)| Place { netns, pid }).take(MAX_OTHERS);
+        let others = places.filter_map(|place| Some((place, place.counters()?))).collect();
         Self { own: Counters::read(), others, unchecked }
     }
 }
@@ -42,27 +43,8 @@ impl Place {
     fn counters(self) -> Option<Counters> {
         let pid = self.pid.to_string();
         let counters = Counters::read_of(&pid);
-        (netns_of(&pid) == Some(self.netns)).then_some(counters)
+        (netns::of(&pid) == Some(self.netns)).then_some(counters)
     }
-}
-
-/// One process of each network namespace.
-fn places() -> Vec<Place> {
-    let mut places = HashMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        if let Some(netns) = netns_of(&entry.file_name().to_string_lossy()) {
-            places.entry(netns).or_insert(Place { netns, pid });
-        }
-    }
-    let mut places: Vec<Place> = places.into_values().collect();
-    places.sort_unstable_by_key(|place| place.netns);
-    places
-}
-
-fn netns_of(pid: &str) -> Option<u32> {
-    fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|metadata| metadata.ino() as u32)
 }
 
 /// What we counted in one namespace.
@@ -90,7 +72,7 @@ struct Other {
 impl Namespaces {
     /// Begins when all hooks are attached. `ahead` was read before `counted` is asked what we counted in a namespace.
     pub fn start(kernel: Kernel, ahead: Ahead, counted: impl Fn(u32) -> Counted) -> Self {
-        let own_netns = netns_of("thread-self").unwrap_or(0);
+        let own_netns = netns::own();
         let own = Reading { before: ahead.own, ours: counted(own_netns).ours, after: Counters::read() };
         let mut namespaces =
             Self { kernel, own_netns, own: SelfCheck::start_at(kernel, own), others: HashMap::new() };
@@ -156,8 +138,8 @@ mod tests {
 
     #[test]
     fn our_own_namespace_has_a_process() {
-        let own = netns_of("thread-self").unwrap();
-        let place = places().into_iter().find(|place| place.netns == own).unwrap();
+        let own = netns::own();
+        let place = Place { netns: own, pid: netns::of_processes()[&own] };
         assert!(place.counters().is_some_and(|counters| counters.active_opens.is_some()));
         assert_eq!(Place { netns: own + 1, ..place }.counters(), None);
     }
