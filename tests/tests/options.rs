@@ -66,8 +66,14 @@ fn raw_events() -> Result<()> {
     let (netns, run) = curl_with(&["--events"])?;
     let (conns, _) = both_ends(&netns, &run)?;
     for conn in &conns {
-        let changes = run.records.of("state").filter(|state| state.text("/conn") == conn.text("/id")).count();
-        ensure!(changes >= 3, "{changes} `state` records of {conn:?}");
+        let changes: Vec<Record> =
+            run.records.of("state").filter(|state| state.text("/conn") == conn.text("/id")).collect();
+        ensure!(changes.len() >= 3 && changes[0].is_null("/in_state_us"), "{conn:?}: {}", show(&changes));
+        for (at, change) in changes.iter().enumerate().skip(1) {
+            let reached = |at: usize| conn.number(&format!("/states/{at}/at_us")).unwrap_or_default();
+            let off = change.number("/in_state_us").map(|us| us - (reached(at) - reached(at - 1)));
+            ensure!(off.is_some_and(|off| off.abs() < 0.01), "in_state_us: {conn:?}: {}", show(&changes));
+        }
     }
     let (_, run) = curl_with(&[])?;
     ensure!(run.records.of("state").next().is_none(), "raw events that nobody asked for");

@@ -167,6 +167,8 @@ pub struct StateRecord {
     pub header: Header,
     pub conn: u64,
     pub tuple: Tuple,
+    /// As [`Conn::in_state_before_ns`].
+    pub in_state_ns: u64,
     pub old_state: u8,
     pub new_state: u8,
     pub pad: [u8; 6],
@@ -337,7 +339,7 @@ contract!(
     ProcessRecord = 1608,
     SegmentRecord = 128,
     ShownRecord = 128,
-    StateRecord = 72,
+    StateRecord = 80,
     RetransmitRecord = 72,
     ResetRecord = 72,
     TimeWaitRecord = 80,

@@ -1,7 +1,9 @@
 //! `sock:inet_sock_set_state`, the trace of `tcp_set_state`, and the end of the socket, `tcp:tcp_destroy_sock`.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_ebpf::{Conn, StateRecord, conn_flag, kind, milestone, netns_count, owner_source, role, state};
+use tracer_ebpf::{
+    Conn, StateRecord, TIME_UNSEEN, conn_flag, kind, milestone, netns_count, owner_source, role, state,
+};
 
 use crate::{
     connections,
@@ -168,6 +170,12 @@ fn report(conn: &mut Conn, now_ns: u64) {
     unsafe {
         (*slot.0).conn = conn.id;
         (*slot.0).tuple = conn.tuple;
+        // A timeline that is full has no place for this change.
+        (*slot.0).in_state_ns = if conn.flags & conn_flag::STATES_CUT != 0 {
+            TIME_UNSEEN
+        } else {
+            conn.in_state_before_ns(conn.states_len as usize - 1)
+        };
         (*slot.0).old_state = conn.old_state;
         (*slot.0).new_state = conn.state;
         (*slot.0).pad = [0; 6];

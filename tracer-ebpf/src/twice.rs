@@ -1,6 +1,6 @@
 //! Programs that run twice. The kernel does not run a tracing program inside of itself (`prog->active`): when a softirq
 //! interrupts one in a task and brings another event of its kind, that is skipped. So there are two of the programs that
-//! must miss nothing; the second one sees what the first could not, and takes away a note of what it did see.
+//! must miss little; the second one sees what the first could not, and takes away a note of what it did see.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 

@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use tracer_ebpf::{Conn, ResetRecord, RetransmitRecord, StateRecord, conn_flag, role, state, tcp_flag};
+use tracer_ebpf::{
+    Conn, ResetRecord, RetransmitRecord, StateRecord, TIME_UNSEEN, conn_flag, role, state, tcp_flag,
+};
 
 use crate::{
     emit::{
@@ -284,7 +286,7 @@ impl Report<'_> {
             tuple: tuple(&event.tuple, 0),
             old_state: track::state_name(event.old_state),
             new_state: track::state_name(event.new_state),
-            in_state_us: None,
+            in_state_us: (event.in_state_ns != TIME_UNSEEN).then_some(Micros(event.in_state_ns)),
         });
     }
 
