@@ -36,14 +36,14 @@ fn keep_alive() -> Result<()> {
         more: probes,
         ..End::client("SYN_SENT ESTABLISHED CLOSE", None, "timeout")
     };
-    cut(&[CLIENT, LATE], |client| {
-        socket::set(client, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    cut(&[CLIENT, LATE], |_, client| {
+        socket::set(&client, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
         for (name, value) in
             [(libc::TCP_KEEPIDLE, 1), (libc::TCP_KEEPINTVL, 1), (libc::TCP_KEEPCNT, PROBES as i32)]
         {
-            socket::set(client, libc::IPPROTO_TCP, name, value)?;
+            socket::set(&client, libc::IPPROTO_TCP, name, value)?;
         }
-        Ok(())
+        time_out(client)
     })
 }
 
@@ -68,48 +68,40 @@ fn user_timeout() -> Result<()> {
         },
         ..End::client("SYN_SENT ESTABLISHED CLOSE", None, "timeout")
     };
-    cut(&[CLIENT, LATE], |mut client| {
-        socket::set(client, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, MILLISECONDS)?;
+    cut(&[CLIENT, LATE], |_, mut client| {
+        socket::set(&client, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, MILLISECONDS)?;
         client.write_all(PING)?;
-        Ok(())
+        time_out(client)
     })
 }
 
-/// Cuts the wire before `last` is done at the client; once that end has given up, the server speaks.
-fn cut(ends: &[End], last: impl Fn(&TcpStream) -> Result<()> + Sync) -> Result<()> {
-    played(|stage| {
-        let plays = Barrier::new(repeat());
-        stage.play_at_once(WIRE, ends, |place| {
-            let (mut client, mut server) = place.talk()?;
-            thread::sleep(ACKNOWLEDGED);
-            plays.wait();
-            place.wire.set(Mode::Drop);
-            last(&client)?;
-            let error = socket::read_error(&mut client)?;
-            ensure!(error.raw_os_error() == Some(libc::ETIMEDOUT), "{error}");
-            plays.wait();
-            place.wire.set(Mode::Pass);
-            server.write_all(LATE_WORDS)?;
-            socket::read_error(&mut server)?;
-            Ok(())
-        })
-    })
+fn time_out(mut client: TcpStream) -> Result<()> {
+    let error = socket::read_error(&mut client)?;
+    ensure!(error.raw_os_error() == Some(libc::ETIMEDOUT), "{error}");
+    Ok(())
 }
 
 /// A FIN that nobody acknowledges, of a socket that no process has any more.
 #[test]
 fn in_fin_wait_1() -> Result<()> {
     const CLIENT: End = End::client("SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE", Some("local"), "timeout");
+    cut(&[CLIENT, LATE], |place, client| {
+        drop(client);
+        wait_until_gone(place)
+    })
+}
+
+/// Cuts the wire; once the client's end has given up, the server speaks.
+fn cut(ends: &[End], give_up: impl Fn(&Place<'_>, TcpStream) -> Result<()> + Sync) -> Result<()> {
     played(|stage| {
         stage.sysctl("tcp_orphan_retries", "1")?;
         let plays = Barrier::new(repeat());
-        stage.play_at_once(WIRE, &[CLIENT, LATE], |place| {
+        stage.play_at_once(WIRE, ends, |place| {
             let (client, mut server) = place.talk()?;
             thread::sleep(ACKNOWLEDGED);
             plays.wait();
             place.wire.set(Mode::Drop);
-            drop(client);
-            wait_until_gone(place)?;
+            give_up(place, client)?;
             plays.wait();
             place.wire.set(Mode::Pass);
             server.write_all(LATE_WORDS)?;

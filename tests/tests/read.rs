@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
     time::SystemTime,
 };
 use tests::{
@@ -177,17 +177,20 @@ fn options_choose_what_is_written() -> Result<()> {
     Ok(())
 }
 
+/// `tracer read -`, with the ends of its pipes.
+fn reading_a_pipe() -> Result<(Child, ChildStdin, ChildStdout)> {
+    let mut command = Command::new(binary()?);
+    command.args(["read", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let stdin = child.stdin.take().context("standard input")?;
+    let stdout = child.stdout.take().context("standard output")?;
+    Ok((child, stdin, stdout))
+}
+
 #[test]
 fn a_pipe_is_followed_live() -> Result<()> {
     let bytes = sample().pcap(link::RAW);
-    let mut child = Command::new(binary()?)
-        .args(["read", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut stdin = child.stdin.take().context("standard input")?;
-    let mut stdout = child.stdout.take().context("standard output")?;
+    let (child, mut stdin, mut stdout) = reading_a_pipe()?;
     // In pieces that are no packets, all but the last packet.
     for piece in bytes[..bytes.len() - 56].chunks(37) {
         stdin.write_all(piece)?;
@@ -216,15 +219,8 @@ fn a_pipe_is_followed_live() -> Result<()> {
 
 #[test]
 fn an_interrupt_ends_a_silent_pipe() -> Result<()> {
-    let mut child = Command::new(binary()?)
-        .args(["read", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut stdin = child.stdin.take().context("standard input")?;
+    let (child, mut stdin, mut stdout) = reading_a_pipe()?;
     stdin.write_all(&sample().pcap(link::RAW))?;
-    let mut stdout = child.stdout.take().context("standard output")?;
     let mut read = vec![0; 4096];
     let len = stdout.read(&mut read)?;
     read.truncate(len);
