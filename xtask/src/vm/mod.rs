@@ -1,0 +1,147 @@
+//! `cargo xtask vm`: the integration tests on other kernels, each in an emulated machine.
+
+mod cpio;
+mod initramfs;
+mod kernels;
+mod modules;
+mod plan;
+mod programs;
+mod qemu;
+mod report;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use self::{
+    kernels::{Kernel, Kernels},
+    programs::Programs,
+    qemu::{Boot, Qemu},
+    report::Report,
+};
+
+/// What `cargo xtask test` runs.
+pub const STANDARD: [&str; 3] = ["5.10", "6.1", "6.12"];
+/// These must be there; another one may be out of the archive.
+const NEEDED: [&str; 2] = ["6.1", "6.12"];
+
+/// Tests report before and after each of them; the slowest waits a minute for its TIME_WAITs.
+const SILENCE: Duration = Duration::from_secs(420);
+
+/// What to run, and where.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Series of kernels
+    #[arg(long, value_delimiter = ',', default_values = STANDARD)]
+    kernels: Vec<String>,
+    /// How often each scenario is played
+    #[arg(long, default_value_t = plan::REPEAT)]
+    repeat: usize,
+    /// Run only the tests with one of these in `PROGRAM NAME`
+    #[arg(last = true)]
+    filters: Vec<String>,
+}
+
+impl Options {
+    /// What belongs to `cargo xtask test`.
+    pub fn standard() -> Self {
+        let kernels = STANDARD.map(str::to_owned).into();
+        Self { kernels, repeat: plan::REPEAT, filters: Vec::new() }
+    }
+}
+
+/// Runs every test on every kernel, and fails at the end if one did.
+pub fn vm(root: &Path, options: &Options) -> Result<()> {
+    let begin = Instant::now();
+    let cache = cache()?;
+    let qemu = Qemu::find(&cache)?;
+    let mut kernels = Kernels::new(&cache);
+    let mut missing = Vec::new();
+    let mut found = Vec::new();
+    for series in &options.kernels {
+        match kernels.find(series) {
+            Ok(kernel) => found.push((series, kernel)),
+            Err(error) => {
+                eprintln!("{series}: MISSING: {error:#}");
+                missing.push(series.as_str());
+            }
+        }
+    }
+    let programs = Programs::build(root, &cache)?;
+    let tests = programs.tests(&options.filters)?;
+    let common = initramfs::common(&programs, &tests, options.repeat)?;
+
+    let mut failed = Vec::new();
+    for (series, kernel) in &found {
+        if !run(&qemu, &cache, series, kernel, &common, tests.len())? {
+            failed.push(series.as_str());
+        }
+    }
+    eprintln!("\n{} tests on {} kernels in {} s", tests.len(), found.len(), begin.elapsed().as_secs());
+    if !missing.is_empty() {
+        eprintln!("MISSING, not to be had from the archive: {}", missing.join(", "));
+    }
+    ensure!(failed.is_empty(), "tests failed on {}", failed.join(", "));
+    let needed: Vec<&str> = missing.into_iter().filter(|series| NEEDED.contains(series)).collect();
+    ensure!(needed.is_empty(), "kernels {} are needed", needed.join(", "));
+    Ok(())
+}
+
+/// Beside what cargo builds. This program is in a folder of the target directory.
+fn cache() -> Result<PathBuf> {
+    let program = env::current_exe().context("cannot tell where this program is")?;
+    let target = program.ancestors().nth(2).context("this program is in no target directory")?;
+    let cache = target.join("vm");
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    Ok(cache)
+}
+
+/// Whether all tests passed on a kernel.
+fn run(
+    qemu: &Qemu,
+    cache: &Path,
+    series: &str,
+    kernel: &Kernel,
+    common: &[u8],
+    expected: usize,
+) -> Result<bool> {
+    let begin = Instant::now();
+    eprintln!("\n== {series}: {}", kernel.release);
+    let folder = cache.join("runs").join(series);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let [initramfs, console, report] =
+        ["initramfs", "console.log", "report.log"].map(|name| folder.join(name));
+    let archive = [common, &initramfs::modules(kernel)?].concat();
+    fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
+    let boot = Boot {
+        image: &kernel.image,
+        initramfs: &initramfs,
+        console: &console,
+        report: &report,
+        silence: SILENCE,
+    };
+    let end = qemu.run(&boot)?;
+    let text = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let told = Report::parse(&text(&report)?);
+    for outcome in &told.outcomes {
+        eprintln!("{:>8.1} s  {}: {}", outcome.milliseconds as f64 / 1000.0, outcome.name, outcome.result);
+        for note in &outcome.notes {
+            eprintln!("            {note}");
+        }
+    }
+    let trouble = told.trouble(&end, &text(&console)?);
+    for trouble in &trouble {
+        eprintln!("{trouble}");
+    }
+    let passed = told.outcomes.iter().filter(|outcome| outcome.passed()).count();
+    let well = trouble.is_empty() && passed == expected;
+    eprintln!("== {series}: {passed} of {expected} tests passed in {} s", begin.elapsed().as_secs());
+    if !well {
+        eprintln!("{series}: the console is in {}", console.display());
+    }
+    Ok(well)
+}

@@ -1,0 +1,121 @@
+//! What a guest reports on its second serial port, and what its kernel complains of on the first.
+
+use super::qemu::End;
+
+/// One test.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Program and test.
+    pub name: String,
+    /// `ok`, or what went wrong.
+    pub result: String,
+    pub milliseconds: u64,
+    /// What the test says is not to be had on this kernel.
+    pub notes: Vec<String>,
+}
+
+impl Outcome {
+    pub fn passed(&self) -> bool {
+        self.result == "ok"
+    }
+}
+
+/// All that a guest told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// `uname -r`
+    pub release: Option<String>,
+    pub outcomes: Vec<Outcome>,
+    /// Lines of `tracer check`.
+    pub check: Vec<String>,
+    /// Whether it came to the end of its plan.
+    pub complete: bool,
+}
+
+impl Report {
+    /// Lines: `release RELEASE`, `check LINE`, `begin NAME`, `note TEXT`, `end RESULT MILLISECONDS`, `complete`.
+    pub fn parse(text: &str) -> Self {
+        let mut report = Self::default();
+        for line in text.lines() {
+            let (word, rest) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
+            let rest = rest.to_owned();
+            match word {
+                "release" => report.release = Some(rest),
+                "check" => report.check.push(rest),
+                "complete" => report.complete = true,
+                "begin" => {
+                    let result = "not ended".to_owned();
+                    report.outcomes.push(Outcome { name: rest, result, milliseconds: 0, notes: Vec::new() });
+                }
+                "note" => {
+                    if let Some(outcome) = report.outcomes.last_mut()
+                        && !outcome.notes.contains(&rest)
+                    {
+                        outcome.notes.push(rest);
+                    }
+                }
+                "end" => {
+                    if let (Some(outcome), Some((result, time))) =
+                        (report.outcomes.last_mut(), rest.rsplit_once(' '))
+                    {
+                        outcome.result = result.to_owned();
+                        outcome.milliseconds = time.parse().unwrap_or(0);
+                    }
+                }
+                _ => {}
+            }
+        }
+        report
+    }
+
+    /// What is wrong with the run as a whole.
+    pub fn trouble(&self, end: &End, console: &str) -> Vec<String> {
+        let mut trouble = Vec::new();
+        if let End::Other(reason) = end {
+            trouble.push(reason.clone());
+        }
+        if !self.complete {
+            trouble.push("the guest did not come to the end of its plan".to_owned());
+        }
+        trouble.extend(complaints(console).map(|line| format!("the kernel complained: {line}")));
+        trouble
+    }
+}
+
+/// Lines with which the kernel tells of a fault of its own.
+fn complaints(console: &str) -> impl Iterator<Item = &str> {
+    const BEGINNINGS: [&str; 5] =
+        ["WARNING: CPU", "WARNING: kernel", "BUG: ", "Oops", "general protection fault"];
+    console.lines().filter_map(|line| {
+        // `[   12.345678] TEXT`
+        let text = line.split_once("] ").filter(|(time, _)| time.starts_with('['))?.1.trim();
+        BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)).then_some(text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_have_results_notes_and_times() {
+        let report = Report::parse(
+            "release 6.1.0-5\r\ncheck a: b\r\nbegin owners role\r\nnote no x\r\nnote no x\r\nend ok 1200\r\nbegin \
+             owners two\r\n",
+        );
+        assert_eq!(report.release.as_deref(), Some("6.1.0-5"));
+        assert_eq!(report.check, ["a: b"]);
+        let [first, second] = &report.outcomes[..] else { panic!("{report:?}") };
+        assert_eq!((first.name.as_str(), first.passed(), first.milliseconds), ("owners role", true, 1200));
+        assert_eq!(first.notes, ["no x"]);
+        assert!(!second.passed());
+        assert_eq!(report.trouble(&End::Code(0), "").len(), 1);
+    }
+
+    #[test]
+    fn the_kernels_complaints_are_found() {
+        let console =
+            "[    1.5] WARNING: CPU: 0 PID: 1 at x.c:1\nWARNING: of a program\n[ 2.0] Oops: 0000 [#1]\n";
+        assert_eq!(complaints(console).count(), 2);
+    }
+}
