@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_UNSPEC},
+    helpers::bpf_get_socket_cookie,
     macros::{cgroup_skb, classifier},
     programs::{SkBuffContext, TcContext},
 };
@@ -117,6 +118,11 @@ fn of_socket(skb: *mut __sk_buff) -> Option<()> {
         return None;
     }
     let tp = TcpSock::from_sock(sk.cast::<u8>().cast_const())?;
+    if config!(socket_cookies) == 0 {
+        // Gives the socket its cookie, which the tracing programs then find.
+        // SAFETY: the program's own context.
+        let _ = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    }
     let (inode, cookie) = tp.netns();
     let mut seen = Seen::default();
     if !headers::read(skb, 0, &mut seen) {

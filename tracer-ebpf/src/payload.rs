@@ -6,7 +6,7 @@ use tracer_ebpf::{
 };
 
 use crate::{
-    globals::{MARKS, count, opaque},
+    globals::{MARKS, count, opaque, size_up_to},
     head::{self, next},
     ring,
     scratch::{CHUNK, SCRATCH, Scratch},
@@ -415,10 +415,7 @@ fn part(scratch: &mut Scratch, from: u64, copied: u32, to: u64) {
 /// offset `from` on.
 #[inline(always)]
 fn read(skb: *mut __sk_buff, scratch: &mut Scratch, to: u32, from: u64, size: u32) -> bool {
-    let size = opaque(size.into());
-    if size == 0 || size > CHUNK as u64 {
-        return false;
-    }
+    let Some(size) = size_up_to(size.into(), CHUNK as u64) else { return false };
     let to = (opaque(to.into()) & (CARRY as u64 - 1)) as usize;
     let at = scratch.work.base.wrapping_add(from) as u32;
     // SAFETY: `size` is within the buffer, and the slack behind it holds what is carried.

@@ -8,7 +8,7 @@ use tracer_ebpf::{OPTIONS_BYTES, ShownRecord, Tuple, kind, role, shown, tcp_flag
 
 use crate::{
     connections,
-    globals::{CONNS, config, now, opaque},
+    globals::{CONNS, config, now, size_up_to},
     headers::{self, Seen},
     ring,
 };
@@ -50,12 +50,10 @@ fn write(skb: *mut __sk_buff, seen: &Seen, tuple: &Tuple, sk: u64, sent: bool) -
         record.pad = [0; 2];
         record.options = [0; OPTIONS_BYTES];
         record.options_len = 0;
-        // One less than their length, so that adding one shows every verifier that it is not 0; without options it is 63.
-        let last = opaque(u64::from(seen.payload_at - seen.at).wrapping_sub(21)) & 63;
-        if last < OPTIONS_BYTES as u64 {
+        let len = u64::from(seen.payload_at - seen.at).wrapping_sub(20);
+        if let Some(len) = size_up_to(len, OPTIONS_BYTES as u64) {
             let to = record.options.as_mut_ptr().cast();
-            let len = last as u32 + 1;
-            if bpf_skb_load_bytes_relative(skb.cast(), seen.at + 20, to, len, BPF_HDR_START_NET) == 0 {
+            if bpf_skb_load_bytes_relative(skb.cast(), seen.at + 20, to, len as u32, BPF_HDR_START_NET) == 0 {
                 record.options_len = len as u8;
             }
         }

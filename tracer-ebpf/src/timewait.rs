@@ -247,7 +247,9 @@ pub fn took_over(conn: &Conn) -> bool {
     let Some(known) = TIME_WAITS.get_ptr_mut(&conn.tuple) else { return false };
     // SAFETY: a live map value.
     let known = unsafe { &mut *known };
-    if known.cookie != conn.cookie || known.cookie == 0 {
+    // Without cookies: no other socket has had these ends since.
+    let began_since = known.cookie != 0 || known.conn == 0 && known.began_ns > conn.opened_ns;
+    if known.cookie != conn.cookie || !began_since {
         return false;
     }
     known.conn = conn.id;
