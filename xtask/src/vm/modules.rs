@@ -19,7 +19,7 @@ const WANTED: [&str; 10] = [
     "tcp_diag",
     "nf_tables",
     "nft_numgen",
-    "nft_reject_inet",
+    "nft_reject_ipv4",
     "nft_ct",
 ];
 
