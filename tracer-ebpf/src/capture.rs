@@ -83,7 +83,7 @@ fn is_sent(skb: *mut __sk_buff) -> bool {
 }
 
 /// What may end a TIME_WAIT.
-#[inline(always)]
+#[inline(never)]
 fn hint(seen: &Seen, netns: Netns) {
     if seen.flags & tcp_flag::RST != 0 || seen.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
         timewait::hint(&seen.as_receiver(netns.inode), seen.flags, now());

@@ -9,7 +9,7 @@ use crate::{
     globals::{MARKS, count, opaque, size_up_to},
     head::{self, next},
     ring,
-    scratch::{CHUNK, SCRATCH, Scratch},
+    scratch::{CHUNK, Place, SCRATCH, Scratch},
 };
 
 /// Pieces of the largest segment: two of loopback's 64 KiB (`tcp_tso_autosize`); BIG TCP's may be larger, and what is
@@ -154,18 +154,15 @@ pub struct Work {
 }
 
 /// Copies what [`Work`] says.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn copy_payload(skb: *mut __sk_buff, place: u32) -> u32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(place) else { return 0 };
+#[inline(always)]
+pub fn copy_payload(skb: *mut __sk_buff, place: &mut Place) {
     // SAFETY: a live map value, and its taker's alone.
-    let mode = || unsafe { (&raw const (*scratch).work.dir.mode).read_volatile() };
-    let left = mode() != mode::START || copy_head(skb, place) != 0;
-    let left = left && (mode() != mode::CHUNK || copy_chunks(skb, place) != 0);
+    let mode = |place: &mut Place| unsafe { (&raw const place.get().work.dir.mode).read_volatile() };
+    let left = mode(place) != mode::START || copy_head(skb, place.index) != 0;
+    let left = left && (mode(place) != mode::CHUNK || copy_chunks(skb, place.index) != 0);
     if left {
-        copy_pieces(skb, place);
+        copy_pieces(skb, place.index);
     }
-    0
 }
 
 /// Looks at the message head that begins here. Returns 1 when more is left to do.
