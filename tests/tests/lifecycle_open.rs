@@ -12,7 +12,7 @@ use tests::{
     counters::Counters,
     records::Record,
     socket,
-    stage::{ANSWER, BOTH, End, LOOPBACK, PING, Place, Stage, WIRE, repeat, speak},
+    stage::{ANSWER, BOTH, End, LOOPBACK, PING, Place, Stage, WIRE, has_sysctl, repeat, speak},
     wire::Mode,
 };
 
@@ -102,7 +102,10 @@ fn timed_out() -> Result<()> {
         End { bytes: SILENT, more: back_off, ..End::client("SYN_SENT CLOSE", None, "timeout") };
     let mut stage = Stage::new()?;
     stage.sysctl("tcp_syn_retries", "2")?;
-    stage.sysctl("tcp_syn_linear_timeouts", "0")?;
+    // Kernels before 6.5 know no others.
+    if has_sysctl("tcp_syn_linear_timeouts") {
+        stage.sysctl("tcp_syn_linear_timeouts", "0")?;
+    }
     stage.wire.set(Mode::Drop);
     stage.play_at_once(WIRE, &[CLIENT], |place| fail(place, libc::ETIMEDOUT))?;
     stage.finish()?;

@@ -42,7 +42,7 @@ fn on_interface(skb: *mut __sk_buff) -> Option<()> {
         return None;
     }
     let netns = Netns { inode: config!(netns), cookie: config!(netns_cookie) };
-    hint(&seen, netns);
+    hint(skb, &seen, netns);
     if config!(capture) == capture::TC {
         return on_any_interface(skb, &seen, netns);
     }
@@ -66,7 +66,7 @@ fn elsewhere(skb: *mut __sk_buff) -> Option<()> {
         return None;
     }
     let netns = sockets::netns(skb, &seen, is_sent(skb))?;
-    hint(&seen, netns);
+    hint(skb, &seen, netns);
     on_any_interface(skb, &seen, netns)
 }
 
@@ -84,9 +84,13 @@ fn is_sent(skb: *mut __sk_buff) -> bool {
 
 /// What may end a TIME_WAIT.
 #[inline(never)]
-fn hint(seen: &Seen, netns: Netns) {
+fn hint(skb: *mut __sk_buff, seen: &Seen, netns: Netns) {
     if seen.flags & tcp_flag::RST != 0 || seen.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
         timewait::hint(&seen.as_receiver(netns.inode), seen.flags, now());
+    }
+    // Up to 6.10 `tcp_send_reset` does not tell of a mini-socket's answer.
+    if seen.flags & tcp_flag::RST != 0 && is_sent(skb) {
+        timewait::reset_left(&seen.as_sender(netns.inode));
     }
 }
 

@@ -283,6 +283,18 @@ pub fn hint(tuple: &Tuple, flags: u8, now_ns: u64) {
     }
 }
 
+/// An RST of these ends leaves while a mini-socket holds them: it is its answer.
+#[inline(never)]
+pub fn reset_left(tuple: &Tuple) {
+    if let Some(known) = TIME_WAITS.get_ptr_mut(tuple) {
+        // SAFETY: a live map value.
+        let known = unsafe { &mut *known };
+        if known.cancelled_ns == 0 {
+            known.rst_sent = 1;
+        }
+    }
+}
+
 /// The mini-socket answered a segment with an RST (`TCP_TW_RST`); an orphaned FIN_WAIT2 then ends.
 #[inline(never)]
 pub fn reset_sent(tw: *const u8, reason: u32) -> Option<()> {

@@ -124,16 +124,17 @@ fn run(
         report: &report,
         silence: SILENCE,
     };
-    let end = qemu.run(&boot)?;
-    let text = |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let told = Report::parse(&text(&report)?);
-    for outcome in &told.outcomes {
-        eprintln!("{:>8.1} s  {}: {}", outcome.milliseconds as f64 / 1000.0, outcome.name, outcome.result);
-        for note in &outcome.notes {
-            eprintln!("            {note}");
+    let mut shown = 0;
+    let end = qemu.run(&boot, |so_far| {
+        let told = Report::parse(so_far);
+        let ended: Vec<_> = told.outcomes.iter().filter(|outcome| outcome.has_ended()).collect();
+        for outcome in &ended[shown..] {
+            eprint!("{outcome}");
         }
-    }
-    let trouble = told.trouble(&end, &text(&console)?);
+        shown = ended.len();
+    })?;
+    let told = Report::parse(&qemu::read(&report)?);
+    let trouble = told.trouble(&end, &qemu::read(&console)?);
     for trouble in &trouble {
         eprintln!("{trouble}");
     }

@@ -79,7 +79,8 @@ impl Qemu {
     }
 
     /// Runs a guest to its end. What it prints on its first serial port goes to `console`, on the second one to `report`.
-    pub fn run(&self, boot: &Boot<'_>) -> Result<End> {
+    /// `tell` gets all that was reported so far, whenever that is more.
+    pub fn run(&self, boot: &Boot<'_>, tell: impl FnMut(&str)) -> Result<End> {
         let file = |path: &Path| -> Result<OsString> {
             File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
             let mut option = OsString::from("file:");
@@ -96,7 +97,7 @@ impl Qemu {
         command.args(["-append", "console=ttyS0 panic=-1 loglevel=6 net.ifnames=0"]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().context("cannot start QEMU")?;
-        Guest(child).wait(boot)
+        Guest(child).wait(boot, tell)
     }
 }
 
@@ -114,10 +115,16 @@ pub struct Boot<'a> {
 struct Guest(Child);
 
 impl Guest {
-    fn wait(mut self, boot: &Boot<'_>) -> Result<End> {
+    fn wait(mut self, boot: &Boot<'_>, mut tell: impl FnMut(&str)) -> Result<End> {
         let mut heard = (0, Instant::now());
         loop {
-            if let Some(status) = self.0.try_wait().context("cannot wait for QEMU")? {
+            let ended = self.0.try_wait().context("cannot wait for QEMU")?;
+            let report = read(boot.report)?;
+            if report.len() != heard.0 {
+                heard = (report.len(), Instant::now());
+                tell(&report);
+            }
+            if let Some(status) = ended {
                 // isa-debug-exit: the value written, doubled, and one.
                 return Ok(match status.code() {
                     Some(code) if code % 2 == 1 => End::Code(code / 2),
@@ -125,16 +132,18 @@ impl Guest {
                     _ => End::Other(format!("QEMU: {status}")),
                 });
             }
-            let length = fs::metadata(boot.report).map_or(0, |report| report.len());
-            if length != heard.0 {
-                heard = (length, Instant::now());
-            }
             if heard.1.elapsed() > boot.silence {
                 return Ok(End::Other(format!("nothing heard for {} s", boot.silence.as_secs())));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// What a serial port wrote, which may be no text.
+pub fn read(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 impl Drop for Guest {

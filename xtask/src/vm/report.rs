@@ -1,5 +1,7 @@
 //! What a guest reports on its second serial port, and what its kernel complains of on the first.
 
+use std::fmt;
+
 use super::qemu::End;
 
 /// One test.
@@ -7,8 +9,8 @@ use super::qemu::End;
 pub struct Outcome {
     /// Program and test.
     pub name: String,
-    /// `ok`, or what went wrong.
-    pub result: String,
+    /// `ok`, or what went wrong; none while it runs.
+    pub result: Option<String>,
     pub milliseconds: u64,
     /// What the test says is not to be had on this kernel.
     pub notes: Vec<String>,
@@ -16,7 +18,20 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn passed(&self) -> bool {
-        self.result == "ok"
+        self.result.as_deref() == Some("ok")
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.result.is_some()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, result, milliseconds, notes } = self;
+        let seconds = *milliseconds as f64 / 1000.0;
+        writeln!(f, "{seconds:8.1} s  {name}: {}", result.as_deref().unwrap_or("not ended"))?;
+        notes.iter().try_for_each(|note| writeln!(f, "            {note}"))
     }
 }
 
@@ -44,8 +59,8 @@ impl Report {
                 "check" => report.check.push(rest),
                 "complete" => report.complete = true,
                 "begin" => {
-                    let result = "not ended".to_owned();
-                    report.outcomes.push(Outcome { name: rest, result, milliseconds: 0, notes: Vec::new() });
+                    let outcome = Outcome { name: rest, result: None, milliseconds: 0, notes: Vec::new() };
+                    report.outcomes.push(outcome);
                 }
                 "note" => {
                     if let Some(outcome) = report.outcomes.last_mut()
@@ -58,7 +73,7 @@ impl Report {
                     if let (Some(outcome), Some((result, time))) =
                         (report.outcomes.last_mut(), rest.rsplit_once(' '))
                     {
-                        outcome.result = result.to_owned();
+                        outcome.result = Some(result.to_owned());
                         outcome.milliseconds = time.parse().unwrap_or(0);
                     }
                 }
@@ -75,7 +90,8 @@ impl Report {
             trouble.push(reason.clone());
         }
         if !self.complete {
-            trouble.push("the guest did not come to the end of its plan".to_owned());
+            let last = self.outcomes.last().map_or("its first test", |outcome| outcome.name.as_str());
+            trouble.push(format!("the guest did not come to the end of its plan, only to {last}"));
         }
         trouble.extend(complaints(console).map(|line| format!("the kernel complained: {line}")));
         trouble
