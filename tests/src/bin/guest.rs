@@ -2,6 +2,7 @@
 //! tests of its plan one by one, and reports each on the second serial port. What they print is on the first one.
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use std::{
     ffi::CString,
     fs::{self, File, OpenOptions},
@@ -66,7 +67,7 @@ fn run() -> Result<bool> {
     let words = || plan.lines().filter_map(|line| line.split_once(' '));
     let environment: Vec<(&str, &str)> =
         words().filter(|(word, _)| *word == "env").filter_map(|(_, rest)| rest.split_once(' ')).collect();
-    check(&environment, &mut report)?;
+    hooks(&environment, &mut report)?;
     let mut passed = true;
     for (_, rest) in words().filter(|(word, _)| *word == "test") {
         let (program, test) = rest.split_once(' ').context("a test without a name")?;
@@ -97,16 +98,19 @@ impl Report {
     }
 }
 
-/// What the tracer says of this kernel.
-fn check(environment: &[(&str, &str)], report: &mut Report) -> Result<()> {
+/// How each hook is attached on this kernel: `hook NAME`, way, reason and what is lost, with tabs between.
+fn hooks(environment: &[(&str, &str)], report: &mut Report) -> Result<()> {
     let tracer = environment.iter().find(|(name, _)| *name == "TRACER_BIN").context("no TRACER_BIN")?.1;
-    let told =
-        Command::new(tracer).arg("check").stdin(Stdio::null()).output().context("cannot start tracer")?;
-    for line in
-        String::from_utf8_lossy(&told.stdout).lines().chain(String::from_utf8_lossy(&told.stderr).lines())
-    {
-        println!("{line}");
-        report.line(&format!("check {line}"))?;
+    Command::new("ip").args(["link", "set", "lo", "up"]).envs(environment.iter().copied()).status()?;
+    let told = Command::new(tracer).args(["--duration", "1s"]).stdin(Stdio::null()).output();
+    let told = told.context("cannot start tracer")?;
+    io::stderr().write_all(&told.stderr)?;
+    let start = told.stdout.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let start: Value = serde_json::from_slice(start).unwrap_or_default();
+    for hook in start["hooks"].as_array().into_iter().flatten() {
+        let text = |name: &str| hook[name].as_str().unwrap_or_default().to_owned();
+        let [name, way, reason, lost] = ["hook", "way", "reason", "lost"].map(text);
+        report.line(&format!("hook {name}\t{way}\t{reason}\t{lost}"))?;
     }
     Ok(())
 }

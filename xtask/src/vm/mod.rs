@@ -1,5 +1,6 @@
 //! `cargo xtask vm`: the integration tests on other kernels, each in an emulated machine.
 
+mod compatibility;
 mod cpio;
 mod initramfs;
 mod kernels;
@@ -18,6 +19,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use self::{
+    compatibility::Column,
     kernels::{Kernel, Kernels},
     programs::Programs,
     qemu::{Boot, Qemu},
@@ -41,6 +43,9 @@ pub struct Options {
     /// How often each scenario is played
     #[arg(long, default_value_t = plan::REPEAT)]
     repeat: usize,
+    /// Write docs/compatibility.md of this run
+    #[arg(long)]
+    docs: bool,
     /// Run only the tests with one of these in `PROGRAM NAME`
     #[arg(last = true)]
     filters: Vec<String>,
@@ -50,7 +55,7 @@ impl Options {
     /// What belongs to `cargo xtask test`.
     pub fn standard() -> Self {
         let kernels = STANDARD.map(str::to_owned).into();
-        Self { kernels, repeat: plan::REPEAT, filters: Vec::new() }
+        Self { kernels, repeat: plan::REPEAT, docs: false, filters: Vec::new() }
     }
 }
 
@@ -76,10 +81,18 @@ pub fn vm(root: &Path, options: &Options) -> Result<()> {
     let common = initramfs::common(&programs, &tests, options.repeat)?;
 
     let mut failed = Vec::new();
+    let mut reports = Vec::new();
     for (series, kernel) in &found {
-        if !run(&qemu, &cache, series, kernel, &common, tests.len())? {
+        let (report, well) = run(&qemu, &cache, series, kernel, &common, tests.len())?;
+        reports.push(report);
+        if !well {
             failed.push(series.as_str());
         }
+    }
+    if options.docs {
+        let columns: Vec<Column<'_>> =
+            found.iter().zip(&reports).map(|((series, _), report)| Column { series, report }).collect();
+        compatibility::write(root, &columns)?;
     }
     eprintln!("\n{} tests on {} kernels in {} s", tests.len(), found.len(), begin.elapsed().as_secs());
     if !missing.is_empty() {
@@ -100,7 +113,7 @@ fn cache() -> Result<PathBuf> {
     Ok(cache)
 }
 
-/// Whether all tests passed on a kernel.
+/// What a kernel told, and whether all tests passed.
 fn run(
     qemu: &Qemu,
     cache: &Path,
@@ -108,7 +121,7 @@ fn run(
     kernel: &Kernel,
     common: &[u8],
     expected: usize,
-) -> Result<bool> {
+) -> Result<(Report, bool)> {
     let begin = Instant::now();
     eprintln!("\n== {series}: {}", kernel.release);
     let folder = cache.join("runs").join(series);
@@ -144,5 +157,5 @@ fn run(
     if !well {
         eprintln!("{series}: the console is in {}", console.display());
     }
-    Ok(well)
+    Ok((told, well))
 }

@@ -35,28 +35,50 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// One hook of the tracer, as its `start` line tells of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hook {
+    pub name: String,
+    /// How it is attached; none when it is not.
+    pub way: Option<String>,
+    /// Why not.
+    pub reason: String,
+    /// What is not known for that.
+    pub lost: String,
+}
+
+impl Hook {
+    /// Name, way, reason, loss, with tabs between.
+    fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split('\t').collect();
+        let &[name, way, reason, lost] = &parts[..] else { return None };
+        let way = (!way.is_empty()).then(|| way.to_owned());
+        Some(Self { name: name.to_owned(), way, reason: reason.to_owned(), lost: lost.to_owned() })
+    }
+}
+
 /// All that a guest told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// `uname -r`
     pub release: Option<String>,
     pub outcomes: Vec<Outcome>,
-    /// Lines of `tracer check`.
-    pub check: Vec<String>,
+    pub hooks: Vec<Hook>,
     /// Whether it came to the end of its plan.
     pub complete: bool,
 }
 
 impl Report {
-    /// Lines: `release RELEASE`, `check LINE`, `begin NAME`, `note TEXT`, `end RESULT MILLISECONDS`, `complete`.
+    /// Lines: `release RELEASE`, `hook NAME…`, `begin NAME`, `note TEXT`, `end RESULT MILLISECONDS`, `complete`.
     pub fn parse(text: &str) -> Self {
         let mut report = Self::default();
         for line in text.lines() {
-            let (word, rest) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
+            let line = line.trim_end_matches('\r');
+            let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             let rest = rest.to_owned();
             match word {
                 "release" => report.release = Some(rest),
-                "check" => report.check.push(rest),
+                "hook" => report.hooks.extend(Hook::parse(&rest)),
                 "complete" => report.complete = true,
                 "begin" => {
                     let outcome = Outcome { name: rest, result: None, milliseconds: 0, notes: Vec::new() };
@@ -116,11 +138,12 @@ mod tests {
     #[test]
     fn tests_have_results_notes_and_times() {
         let report = Report::parse(
-            "release 6.1.0-5\r\ncheck a: b\r\nbegin owners role\r\nnote no x\r\nnote no x\r\nend ok 1200\r\nbegin \
+            "release 6.1.0-5\r\nhook a:b\ttp_btf\t\t\r\nbegin owners role\r\nnote no x\r\nnote no x\r\nend ok 1200\r\nbegin \
              owners two\r\n",
         );
         assert_eq!(report.release.as_deref(), Some("6.1.0-5"));
-        assert_eq!(report.check, ["a: b"]);
+        let [hook] = &report.hooks[..] else { panic!("{report:?}") };
+        assert_eq!((hook.name.as_str(), hook.way.as_deref()), ("a:b", Some("tp_btf")));
         let [first, second] = &report.outcomes[..] else { panic!("{report:?}") };
         assert_eq!((first.name.as_str(), first.passed(), first.milliseconds), ("owners role", true, 1200));
         assert_eq!(first.notes, ["no x"]);
