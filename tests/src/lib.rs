@@ -11,6 +11,7 @@ pub mod counters;
 pub mod curl;
 pub mod frame;
 pub mod go;
+pub mod lacking;
 pub mod meant;
 pub mod message;
 pub mod netns;

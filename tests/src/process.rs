@@ -66,6 +66,7 @@ pub fn output(command: &mut Command, limit: Duration) -> Result<Output> {
     let pid = child.id().cast_signed();
     let (sender, receiver) = mpsc::channel();
     let waiter = thread::spawn(move || sender.send(child.wait_with_output()));
+    let limit = wait::patient(limit);
     let result = receiver.recv_timeout(limit);
     if result.is_err() {
         // SAFETY: no memory is involved. The waiter has not reaped the child, so the pid is still its own.

@@ -446,3 +446,8 @@ pub fn sysctl(netns: &Netns, name: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/net/ipv4/{name}");
     netns.enter(|| fs::write(&path, value).with_context(|| format!("cannot write {value} to {path}")))
 }
+
+/// Whether this kernel has a setting.
+pub fn has_sysctl(name: &str) -> bool {
+    fs::exists(format!("/proc/sys/net/ipv4/{name}")).is_ok_and(|exists| exists)
+}

@@ -13,7 +13,8 @@ use tests::{
     records::Record,
     socket,
     stage::{
-        ANSWER, BOTH, CLIENT_FIRST, End, LOOPBACK, PING, Place, SERVER_FIRST, WIRE, played, repeat, speak,
+        ANSWER, BOTH, CLIENT_FIRST, End, LOOPBACK, PING, Place, SERVER_FIRST, WIRE, has_sysctl, played,
+        repeat, speak,
     },
     wire::Mode,
 };
@@ -100,7 +101,10 @@ fn timed_out() -> Result<()> {
         End { bytes: SILENT, more: back_off, ..End::client("SYN_SENT CLOSE", None, "timeout") };
     played(|stage| {
         stage.sysctl("tcp_syn_retries", "2")?;
-        stage.sysctl("tcp_syn_linear_timeouts", "0")?;
+        // Kernels before 6.5 know no others.
+        if has_sysctl("tcp_syn_linear_timeouts") {
+            stage.sysctl("tcp_syn_linear_timeouts", "0")?;
+        }
         stage.wire.set(Mode::Drop);
         stage.play_at_once(WIRE, &[CLIENT], |place| fail(place, libc::ETIMEDOUT))
     })

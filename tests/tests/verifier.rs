@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use tests::{process, tracer, wait};
+use tests::{lacking::note, process, tracer, wait};
 
 /// Instructions that a program may cost the verifier; some half above what it costs on 6.18.
 const CEILINGS: [(&str, u32); 30] = [
@@ -14,12 +14,12 @@ const CEILINGS: [(&str, u32); 30] = [
     ("inet_sock_set_state", 50_000),
     ("inet_sock_set_state_again", 50_000),
     ("reconcile", 5_000),
-    ("segments", 650_000),
-    ("segments_elsewhere", 650_000),
+    ("segments", 90_000),
+    ("segments_elsewhere", 90_000),
     ("sock_recv_length", 8_000),
     ("sock_send_length", 8_000),
     ("socket_owners", 1_000),
-    ("socket_segments", 650_000),
+    ("socket_segments", 90_000),
     ("tcp_destroy_sock", 3_000),
     ("tcp_destroy_sock_again", 3_000),
     ("tcp_receive_reset", 2_000),
@@ -55,13 +55,37 @@ fn every_program_loads_at_a_bounded_cost() -> Result<()> {
         let ceiling = ceilings.get(program).with_context(|| format!("{program} has no ceiling yet"))?;
         ensure!(cost <= ceiling, "{program} cost the verifier {cost} instructions, more than {ceiling}");
     }
-    // Two tracepoints have two forms, each twice, of which a kernel has one.
-    let loaded = ceilings.keys().filter(|program| costs.contains_key(*program)).count();
-    ensure!(
-        loaded == ceilings.len() - 4,
-        "of {} programs only {:?} were loaded",
-        ceilings.len() - 4,
-        costs.keys()
-    );
+    if costs.is_empty() {
+        note("the kernel does not tell what a program costs its verifier (5.16 does)");
+        return Ok(());
+    }
+    let missing: Vec<&str> = text.lines().filter_map(missing).collect();
+    for program in ceilings.keys().filter(|program| !costs.contains_key(*program)) {
+        // A tracepoint has one of its forms.
+        let other_form = FORMS.iter().any(|[one, other]| {
+            is_of(program, one) && costs.contains_key(other)
+                || is_of(program, other) && costs.contains_key(one)
+        });
+        if other_form {
+            continue;
+        }
+        ensure!(missing.iter().any(|hook| is_of(program, hook)), "{program} was not loaded:\n{text}");
+        note(&format!("{program} is not loaded"));
+    }
     Ok(())
+}
+
+/// Programs of one tracepoint whose arguments are not the same on all kernels.
+const FORMS: [[&str; 2]; 2] =
+    [["tcp_send_reset", "tcp_send_reset_reason"], ["tcp_retransmit_skb", "tcp_retransmit_skb_err"]];
+
+/// The name of a hook that `tracer check` misses: `missing   GROUP:NAME: REASON` or `missing   GROUP NAME: REASON`.
+fn missing(line: &str) -> Option<&str> {
+    let (hook, _) = line.strip_prefix("missing ")?.trim().split_once(": ")?;
+    hook.rsplit([':', ' ']).next()
+}
+
+/// Whether a program is a hook's, be it the second one there.
+fn is_of(program: &str, hook: &str) -> bool {
+    program.strip_suffix("_again").unwrap_or(program) == hook
 }

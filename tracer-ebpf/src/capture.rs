@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_UNSPEC},
+    helpers::bpf_get_socket_cookie,
     macros::{cgroup_skb, classifier},
     programs::{SkBuffContext, TcContext},
 };
@@ -41,7 +42,7 @@ fn on_interface(skb: *mut __sk_buff) -> Option<()> {
         return None;
     }
     let netns = Netns { inode: config!(netns), cookie: config!(netns_cookie) };
-    hint(&seen, netns);
+    hint(skb, &seen, netns);
     if config!(capture) == capture::TC {
         return on_any_interface(skb, &seen, netns);
     }
@@ -65,7 +66,7 @@ fn elsewhere(skb: *mut __sk_buff) -> Option<()> {
         return None;
     }
     let netns = sockets::netns(skb, &seen, is_sent(skb))?;
-    hint(&seen, netns);
+    hint(skb, &seen, netns);
     on_any_interface(skb, &seen, netns)
 }
 
@@ -82,10 +83,14 @@ fn is_sent(skb: *mut __sk_buff) -> bool {
 }
 
 /// What may end a TIME_WAIT.
-#[inline(always)]
-fn hint(seen: &Seen, netns: Netns) {
+#[inline(never)]
+fn hint(skb: *mut __sk_buff, seen: &Seen, netns: Netns) {
     if seen.flags & tcp_flag::RST != 0 || seen.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
         timewait::hint(&seen.as_receiver(netns.inode), seen.flags, now());
+    }
+    // Up to 6.10 `tcp_send_reset` does not tell of a mini-socket's answer.
+    if seen.flags & tcp_flag::RST != 0 && is_sent(skb) {
+        timewait::reset_left(&seen.as_sender(netns.inode));
     }
 }
 
@@ -117,6 +122,11 @@ fn of_socket(skb: *mut __sk_buff) -> Option<()> {
         return None;
     }
     let tp = TcpSock::from_sock(sk.cast::<u8>().cast_const())?;
+    if config!(socket_cookies) == 0 {
+        // Gives the socket its cookie, which the tracing programs then find.
+        // SAFETY: the program's own context.
+        let _ = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    }
     let (inode, cookie) = tp.netns();
     let mut seen = Seen::default();
     if !headers::read(skb, 0, &mut seen) {

@@ -195,6 +195,8 @@ pub struct Config {
     pub tw_timer_handler: u64,
     /// Unread bytes in the ring at which the daemon is woken.
     pub wake_bytes: u64,
+    /// Tracing programs may call `bpf_get_socket_cookie` (1), as from 5.12 on.
+    pub socket_cookies: u64,
     /// `bpf_ktime_get_ns` before load: ids count from here.
     pub start_ns: u64,
 }
@@ -210,4 +212,4 @@ pub struct HostKey {
     pub addr: [u8; 16],
 }
 
-contract!(Fields = 232, Config = 72, HostKey = 20);
+contract!(Fields = 232, Config = 80, HostKey = 20);

@@ -1,7 +1,7 @@
 //! The connection table: entries are made at SYN_SENT, at the child's SYN_RECV or by the snapshot, carry all
 //! totals, and leave with one record.
 
-use aya_ebpf::{helpers::bpf_get_socket_cookie, maps::lpm_trie::Key};
+use aya_ebpf::maps::lpm_trie::Key;
 use tracer_ebpf::{
     Conn, ConnRecord, MAX_STATES, TIME_UNSEEN, Tuple, conn_flag, counter, kind, milestone, netns_count, state,
 };
@@ -54,9 +54,8 @@ pub fn open(sk: *const u8, tp: TcpSock, role: u8, now_ns: u64) -> Option<&'stati
 /// Takes cookie and both ends from the socket; right from ESTABLISHED on (up to 6.12 a child in SYN_RECV still
 /// carries the listener's).
 #[inline(always)]
-pub fn identify(sk: *const u8, tp: TcpSock, conn: &mut Conn) {
-    // SAFETY: a BTF-typed socket pointer.
-    conn.cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+pub fn identify(tp: TcpSock, conn: &mut Conn) {
+    conn.cookie = tp.cookie();
     tp.tuple(&mut conn.tuple);
     conn.flags |= conn_flag::IDENTIFIED;
 }
@@ -100,6 +99,9 @@ pub fn refresh(tp: impl Members, conn: &mut Conn) {
     conn.error = tp.error();
     if tp.flags() & SOCK_DONE != 0 {
         conn.flags |= conn_flag::FIN_RECEIVED;
+    }
+    if conn.cookie == 0 {
+        conn.cookie = tp.known_cookie();
     }
     tp.totals(conn);
     conn.flags |= conn_flag::TOTALS_READ;

@@ -7,11 +7,11 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::tcp_sock,
-    helpers::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+    helpers::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
 };
 use tracer_ebpf::{Conn, MISSING, Tuple};
 
-use crate::globals::field;
+use crate::globals::{config, field};
 
 pub const AF_INET6: u16 = 10;
 
@@ -28,6 +28,12 @@ pub trait Members: Copy {
     #[inline(always)]
     fn error(self) -> u16 {
         self.read::<i32>(field!(sk_err), 0) as u16
+    }
+
+    /// 0 when nobody has asked for it.
+    #[inline(always)]
+    fn known_cookie(self) -> u64 {
+        self.read(field!(skc_cookie), 0)
     }
 
     #[inline(always)]
@@ -126,12 +132,20 @@ impl TcpSock {
         self.read::<u64>(field!(icsk_bind_hash), 0) != 0
     }
 
+    /// The socket's cookie. Where no helper gives it to these programs, it is 0 until something else has asked for it.
+    #[inline(always)]
+    pub fn cookie(self) -> u64 {
+        if config!(socket_cookies) == 0 {
+            return self.known_cookie();
+        }
+        // SAFETY: a BTF-typed socket pointer.
+        unsafe { bpf_get_socket_cookie(self.0.cast_mut().cast()) }
+    }
+
     /// (inode, cookie) of the socket's network namespace.
     #[inline(always)]
     pub fn netns(self) -> (u32, u64) {
-        let net: *const u8 = load(self.0, field!(skc_net));
-        let cookie = if field!(net_cookie) == MISSING { 0 } else { load(net, field!(net_cookie)) };
-        (load(net, field!(net_inum)), cookie)
+        netns_of(self.0)
     }
 
     /// Fills in both ends. The local port is `inet_sport`: `skc_num` is 0 for an auto-bound socket at its end.
@@ -162,6 +176,16 @@ impl TcpSock {
         // SAFETY: two u64 are 16 bytes.
         unsafe { core::mem::transmute([high, low]) }
     }
+}
+
+/// (inode, cookie) of a socket's network namespace. Before 5.12 a namespace has no cookie until it is asked for: there its
+/// inode takes the cookie's place, which is as good while it lives.
+#[inline(always)]
+pub fn netns_of(sk: *const u8) -> (u32, u64) {
+    let net: *const u8 = load(sk, field!(skc_net));
+    let inode: u32 = load(net, field!(net_inum));
+    let cookie = if field!(net_cookie) == MISSING { inode.into() } else { load(net, field!(net_cookie)) };
+    (inode, cookie)
 }
 
 /// `::ffff:a.b.c.d`

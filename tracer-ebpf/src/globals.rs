@@ -33,6 +33,7 @@ static CONFIG: Config = Config {
     netns_cookie: 0,
     tw_timer_handler: 0,
     wake_bytes: 0,
+    socket_cookies: 0,
     start_ns: 0,
 };
 #[unsafe(no_mangle)]
@@ -210,6 +211,14 @@ pub fn opaque(mut value: u64) -> u64 {
         core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags))
     };
     value
+}
+
+/// A size, when it is from 1 to `most`, so that every verifier sees both: before 6.8 it learns nothing from a comparison
+/// with 0.
+#[inline(always)]
+pub fn size_up_to(size: u64, most: u64) -> Option<u64> {
+    let less_one = opaque(size.wrapping_sub(1));
+    if less_one < most { Some(less_one + 1) } else { None }
 }
 
 /// A line of the kernel-side log; nothing at all without the feature `log`.

@@ -48,8 +48,10 @@ pub struct Found {
     pub length: u64,
 }
 
-/// Steps of the search: one for each 16 bytes without a line end, and one for each line.
+/// Steps of the search: one for each 16 bytes without a line end, and one for each line. The verifier looks at a stride of
+/// them once.
 const STEPS: u32 = CHUNK as u32 / 16 + 96;
+const STRIDE: u32 = 16;
 
 const LOWER: u64 = 0x2020_2020_2020_2020;
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -149,7 +151,11 @@ pub extern "C" fn scan_head(size: u32, asked: u32, place: u32) -> u32 {
     } else if !(start as u8).is_ascii_uppercase() || start == word(b"PRI * HT") {
         return next::UNKNOWN;
     }
-    if !fields(data, found, size) {
+    found!(found.at, 0);
+    found!(found.line, 0);
+    found!(found.length_at, 0);
+    found!(found.chunked, 0);
+    if !whole_head(size, place) {
         return next::UNKNOWN;
     }
     if tunnel {
@@ -175,15 +181,37 @@ pub extern "C" fn scan_head(size: u32, asked: u32, place: u32) -> u32 {
 /// Finds where the head ends, and where Content-Length's value begins (0: no such field). False when the head does not
 /// end in this data, or holds what the daemon should decide: a transfer coding or a second length.
 #[inline(always)]
-fn fields(data: &Data, found: &mut Found, size: u32) -> bool {
-    found!(found.at, 0);
-    found!(found.line, 0);
-    found!(found.length_at, 0);
-    found!(found.chunked, 0);
-    for _ in 0..STEPS {
+fn whole_head(size: u32, place: u32) -> bool {
+    for _ in 0..STEPS / STRIDE {
+        match scan_fields(size, place) {
+            fields::MORE => {}
+            end => return end == fields::WHOLE,
+        }
+    }
+    false
+}
+
+/// What a look at some of a head's lines came to.
+mod fields {
+    /// The head does not end here, or is unusual.
+    pub const NOT: u32 = 0;
+    pub const WHOLE: u32 = 1;
+    pub const MORE: u32 = 2;
+}
+
+/// A stride of the search. Returns one of [`fields`].
+///
+/// A global function, as [`scan_head`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn scan_fields(size: u32, place: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(place) else { return fields::NOT };
+    // SAFETY: a live map value, and its taker's alone.
+    let Scratch { data, found, .. } = unsafe { &mut *scratch };
+    for _ in 0..STRIDE {
         let at = found!(found.at);
         if at >= size {
-            return false;
+            return fields::NOT;
         }
         let (low, high) = (line_feeds(load(data, at)), line_feeds(load(data, at + 8)));
         if low | high == 0 {
@@ -201,14 +229,14 @@ fn fields(data: &Data, found: &mut Found, size: u32) -> bool {
         if at == line || text as u16 == u16::from_le_bytes(*b"\r\n") {
             found.end = at + 1;
             // Behind the data may be what an earlier segment left there.
-            return at < size;
+            return if at < size { fields::WHOLE } else { fields::NOT };
         }
         let name = text | LOWER;
         if name == word(b"content-") {
             let rest = load(data, line + 8) | LOWER;
             if rest & 0x0000_ffff_ffff_ffff == word(b"length\0\0") {
                 if found!(found.length_at) != 0 || rest & 0x00ff_ffff_ffff_ffff != word(b"length:\0") {
-                    return false;
+                    return fields::NOT;
                 }
                 found!(found.length_at, line + 15);
             }
@@ -219,12 +247,12 @@ fn fields(data: &Data, found: &mut Found, size: u32) -> bool {
             let alone =
                 rest == word(b"-encodin") && coding == word(b"g: chunk") && last == word(b"ed\r\n\0\0\0\0");
             if !alone || found!(found.chunked) != 0 {
-                return false;
+                return fields::NOT;
             }
             found!(found.chunked, 1);
         }
     }
-    false
+    fields::MORE
 }
 
 /// Looks at the line that begins `Scratch::data`, of which `size` bytes are there: the end of a chunk's content and the

@@ -6,10 +6,10 @@ use tracer_ebpf::{
 };
 
 use crate::{
-    globals::{MARKS, count, opaque},
+    globals::{MARKS, count, opaque, size_up_to},
     head::{self, next},
     ring,
-    scratch::{CHUNK, SCRATCH, Scratch},
+    scratch::{CHUNK, Place, SCRATCH, Scratch},
 };
 
 /// Pieces of the largest segment: two of loopback's 64 KiB (`tcp_tso_autosize`); BIG TCP's may be larger, and what is
@@ -154,18 +154,15 @@ pub struct Work {
 }
 
 /// Copies what [`Work`] says.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn copy_payload(skb: *mut __sk_buff, place: u32) -> u32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(place) else { return 0 };
+#[inline(always)]
+pub fn copy_payload(skb: *mut __sk_buff, place: &mut Place) {
     // SAFETY: a live map value, and its taker's alone.
-    let mode = || unsafe { (&raw const (*scratch).work.dir.mode).read_volatile() };
-    let left = mode() != mode::START || copy_head(skb, place) != 0;
-    let left = left && (mode() != mode::CHUNK || copy_chunks(skb, place) != 0);
+    let mode = |place: &mut Place| unsafe { (&raw const place.get().work.dir.mode).read_volatile() };
+    let left = mode(place) != mode::START || copy_head(skb, place.index) != 0;
+    let left = left && (mode(place) != mode::CHUNK || copy_chunks(skb, place.index) != 0);
     if left {
-        copy_pieces(skb, place);
+        copy_pieces(skb, place.index);
     }
-    0
 }
 
 /// Looks at the message head that begins here. Returns 1 when more is left to do.
@@ -415,10 +412,7 @@ fn part(scratch: &mut Scratch, from: u64, copied: u32, to: u64) {
 /// offset `from` on.
 #[inline(always)]
 fn read(skb: *mut __sk_buff, scratch: &mut Scratch, to: u32, from: u64, size: u32) -> bool {
-    let size = opaque(size.into());
-    if size == 0 || size > CHUNK as u64 {
-        return false;
-    }
+    let Some(size) = size_up_to(size.into(), CHUNK as u64) else { return false };
     let to = (opaque(to.into()) & (CARRY as u64 - 1)) as usize;
     let at = scratch.work.base.wrapping_add(from) as u32;
     // SAFETY: `size` is within the buffer, and the slack behind it holds what is carried.

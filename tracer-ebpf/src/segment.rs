@@ -101,7 +101,7 @@ fn create(skb: *mut __sk_buff, seen: &Seen, netns: u32, key: &FlowKey) -> *mut F
 }
 
 /// The orphaned FIN_WAIT2 of `fin_awaited_by` received its FIN: TIME_WAIT begins.
-#[inline(always)]
+#[inline(never)]
 fn fin_arrived(flow: &mut Flow, key: &FlowKey, now_ns: u64) {
     if let Some(slot) = ring::reserve::<TimeWaitRecord>(kind::TIME_WAIT, time_wait::FIN_ARRIVED, now_ns) {
         // SAFETY: the slot's members.
@@ -146,7 +146,25 @@ fn window(dir: &mut FlowDir, seen: &Seen) {
     }
 }
 
-/// One direction's next segment: what of it is new, and what of that is wanted.
+/// What a segment is to its direction.
+struct Step {
+    now_ns: u64,
+    /// Stream offsets of its payload.
+    offset: u64,
+    end: u64,
+    /// What of it is wanted, as in [`Plan`].
+    from: u64,
+    copy: u32,
+    /// The direction's.
+    index: u8,
+    /// Nothing of its payload is new.
+    repeated: bool,
+    /// The other side had sent before it.
+    turned: bool,
+}
+
+/// One direction's next segment: what of it is new, and what of that is wanted. Deciding and doing are functions of their
+/// own, one after the other, so that they share their part of the 512-byte stack.
 #[inline(always)]
 fn direction(
     skb: *mut __sk_buff,
@@ -156,12 +174,21 @@ fn direction(
     seen: &Seen,
     now_ns: u64,
 ) -> Option<()> {
-    let peer = direction_of(flow, 1 - index);
-    let (peer_next, peer_time_ns) = (peer.next, peer.time_ns);
+    let Plan { from, copy } = Plan::NOTHING;
+    let index = index as u8;
+    let mut step = Step { now_ns, offset: 0, end: 0, from, copy, index, repeated: false, turned: false };
+    if !decide(flow, seen, &mut step) {
+        return None;
+    }
+    report(skb, flow, key, seen, &step)
+}
+
+/// Keeps the direction's account; false when the segment is to have no record.
+#[inline(never)]
+fn decide(flow: &mut Flow, seen: &Seen, step: &mut Step) -> bool {
+    let index = usize::from(step.index);
     let id = flow.id;
-    let turned = flow.last_dir != index as u8;
-    let (head_seen, pipelined, connect) = (flow.head_seen, flow.pipelined, flow.connect);
-    let from_start = flow.from_start;
+    step.turned = flow.last_dir != index as u8;
     let dir = direction_of(flow, index);
     if dir.known == 0 {
         flows::start(dir, seen.seq);
@@ -174,54 +201,61 @@ fn direction(
     let expected = dir.base_seq.wrapping_add(dir.next as u32);
     let offset = (dir.next as i64 + i64::from(seen.seq.wrapping_sub(expected) as i32)) as u64;
     let end = offset.wrapping_add(u64::from(seen.len));
+    (step.offset, step.end) = (offset, end);
     let last = seen.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
     // Older than where this flow's record begins.
     if (offset as i64) < 0 {
-        return None;
+        return false;
     }
     let new_fin = seen.flags & tcp_flag::FIN != 0 && dir.fin == 0;
     if seen.flags & tcp_flag::FIN != 0 {
         dir.fin = 1;
     }
-    let repeated = end <= dir.next && dir.hole == 0;
-    let mut plan = Plan::NOTHING;
-    if seen.len > 0 && !repeated {
-        if turned {
+    step.repeated = end <= dir.next && dir.hole == 0;
+    if seen.len > 0 && !step.repeated {
+        if step.turned {
             flow.last_dir = index as u8;
         }
         let dir = direction_of(flow, index);
-        if turned {
+        if step.turned {
             payload::turn(dir);
         }
         payload::notice_hole(dir, offset, end);
         if end > dir.next {
             dir.next = end;
-            dir.time_ns = now_ns;
+            dir.time_ns = step.now_ns;
         }
         if config!(payload) != 0 {
-            plan = payload::wanted(dir, id, index, offset, end);
+            Plan { from: step.from, copy: step.copy } = payload::wanted(dir, id, index, offset, end);
         }
     } else if !(new_fin || seen.flags & tcp_flag::RST != 0) {
-        return None;
+        return false;
     }
-    if plan.from == u64::MAX && !last {
-        return None;
-    }
+    step.from != u64::MAX || last
+}
+
+/// Writes the segment's record, with what is wanted of its payload.
+#[inline(never)]
+fn report(skb: *mut __sk_buff, flow: &mut Flow, key: &FlowKey, seen: &Seen, step: &Step) -> Option<()> {
+    let index = usize::from(step.index);
+    let peer = direction_of(flow, 1 - index);
+    let (peer_next, peer_time_ns) = (peer.next, peer.time_ns);
+    let (id, from_start) = (flow.id, flow.from_start);
     let dir = direction_of(flow, index);
     let Some(mut place) = scratch::acquire() else {
         dir.lost += 1;
         return None;
     };
-    // Member by member: a whole record would be put together on the 512-byte stack.
+    // Member by member: a whole record would be put together on the stack.
     let record = &mut place.get().record;
-    record.header = Header { kind: kind::SEGMENT, detail: 0, pad: 0, time_ns: now_ns };
+    record.header = Header { kind: kind::SEGMENT, detail: 0, pad: 0, time_ns: step.now_ns };
     record.flow = id;
     // Of a repeated segment only the FIN or RST is new; its place is the end.
-    record.offset = if repeated { end } else { offset };
+    record.offset = if step.repeated { step.end } else { step.offset };
     record.data_offset = record.offset;
     record.peer_next = peer_next;
     record.peer_time_ns = peer_time_ns;
-    record.len = if repeated { 0 } else { seen.len };
+    record.len = if step.repeated { 0 } else { seen.len };
     record.copied = 0;
     record.seq = seen.seq;
     record.lost = dir.lost;
@@ -237,20 +271,21 @@ fn direction(
     record.b_port = key.b_port;
     record.pad2 = 0;
     record.netns_cookie = key.netns_cookie;
-    if plan.from == u64::MAX || plan.copy == 0 {
+    if step.from == u64::MAX || step.copy == 0 {
         if !payload::write(place.get(), 0, ring::wake_flags()) {
             dir.lost += 1;
         }
     } else if let Some(link_len) = link_len(skb, &seen.ip) {
         let work = &mut place.get().work;
-        work.base = u64::from(link_len + seen.payload_at).wrapping_sub(offset);
-        work.from = plan.from;
-        work.end = end;
-        work.copy = plan.copy;
-        (work.head_seen, work.pipelined, work.turned) = (head_seen, pipelined, u8::from(turned));
-        (work.is_request, work.connect, work.tunnel) = (0, connect, 0);
+        work.base = u64::from(link_len + seen.payload_at).wrapping_sub(step.offset);
+        work.from = step.from;
+        work.end = step.end;
+        work.copy = step.copy;
         work.dir = *dir;
-        payload::copy_payload(skb, place.index);
+        (work.head_seen, work.pipelined, work.turned) =
+            (flow.head_seen, flow.pipelined, u8::from(step.turned));
+        (work.is_request, work.connect, work.tunnel) = (0, flow.connect, 0);
+        payload::copy_payload(skb, &mut place);
         let work = &place.get().work;
         *direction_of(flow, index) = work.dir;
         // Both directions may be at work.

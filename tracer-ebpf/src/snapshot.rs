@@ -39,7 +39,7 @@ pub extern "C" fn existing_sockets(ctx: *mut core::ffi::c_void) -> i32 {
     let listener = state == state::LISTEN;
     let role = if listener { role::LISTENER } else { role::UNKNOWN };
     let Some(conn) = connections::open(sk, tp, role, now_ns) else { return 0 };
-    connections::identify(sk, tp, conn);
+    connections::identify(tp, conn);
     conn.flags |= conn_flag::PREEXISTING;
     conn.state = state;
     if !listener {

@@ -7,9 +7,9 @@ use aya_ebpf::{
         bpf_skc_to_tcp_timewait_sock,
     },
 };
-use tracer_ebpf::{MISSING, state};
+use tracer_ebpf::state;
 
-use crate::{fields::load, globals::field, headers::Seen};
+use crate::{fields::netns_of, headers::Seen};
 
 /// A network namespace.
 #[derive(Clone, Copy)]
@@ -60,9 +60,8 @@ pub fn netns(skb: *mut __sk_buff, seen: &Seen, sender: bool) -> Option<Netns> {
 
 #[inline(always)]
 fn of(sk: *const u8) -> Netns {
-    let net: *const u8 = load(sk, field!(skc_net));
-    let cookie = if field!(net_cookie) == MISSING { 0 } else { load(net, field!(net_cookie)) };
-    Netns { inode: load(net, field!(net_inum)), cookie }
+    let (inode, cookie) = netns_of(sk);
+    Netns { inode, cookie }
 }
 
 /// The segment's receiver (or its sender) in the namespace at hand; to be released.

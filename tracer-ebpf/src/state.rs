@@ -121,7 +121,7 @@ fn accepted_unseen(sk: *const u8, tp: TcpSock, old: u8, now_ns: u64) -> Option<&
         return None;
     }
     let conn = connections::open(sk, tp, role::UNKNOWN, now_ns)?;
-    connections::identify(sk, tp, conn);
+    connections::identify(tp, conn);
     if !connections::wanted(&conn.tuple) {
         connections::forget(sk);
         return None;
@@ -214,7 +214,7 @@ fn established(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) -> Opti
     } else {
         connections::settle_retransmits(conn, retransmits);
     }
-    connections::identify(sk, tp, conn);
+    connections::identify(tp, conn);
     if !connections::wanted(&conn.tuple) {
         connections::forget(sk);
         return None;
@@ -228,7 +228,7 @@ fn established(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) -> Opti
 #[inline(never)]
 fn listen(sk: *const u8, tp: TcpSock, now_ns: u64) -> Option<()> {
     let conn = connections::open(sk, tp, role::LISTENER, now_ns)?;
-    connections::identify(sk, tp, conn);
+    connections::identify(tp, conn);
     conn.state = state::LISTEN;
     owner::current(&mut conn.owner, owner_source::LISTEN);
     owner::introduce(&conn.owner, now_ns);
@@ -247,7 +247,7 @@ fn close(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) {
         // Never established: this is the first time that the tuple is complete, unless the connect failed for lack
         // of a port; the remote end is known either way.
         let remote = (conn.tuple.remote_addr, conn.tuple.remote_port);
-        connections::identify(sk, tp, conn);
+        connections::identify(tp, conn);
         if conn.role == role::CLIENT {
             (conn.tuple.remote_addr, conn.tuple.remote_port) = remote;
         }

@@ -298,7 +298,9 @@ pub fn took_over(conn: &Conn) -> bool {
     let Some(known) = TIME_WAITS.get_ptr_mut(&conn.tuple) else { return false };
     // SAFETY: a live map value.
     let known = unsafe { &mut *known };
-    if known.cookie != conn.cookie || known.cookie == 0 {
+    // Without cookies: no other socket has had these ends since.
+    let began_since = known.cookie != 0 || known.conn == 0 && known.began_ns > conn.opened_ns;
+    if known.cookie != conn.cookie || !began_since {
         return false;
     }
     known.conn = conn.id;
@@ -328,6 +330,18 @@ pub fn hint(tuple: &Tuple, flags: u8, now_ns: u64) {
         unsafe {
             (*known).hint = flags & (tcp_flag::SYN | tcp_flag::RST);
             (*known).hint_ns = now_ns;
+        }
+    }
+}
+
+/// An RST of these ends leaves while a mini-socket holds them: it is its answer.
+#[inline(never)]
+pub fn reset_left(tuple: &Tuple) {
+    if let Some(known) = TIME_WAITS.get_ptr_mut(tuple) {
+        // SAFETY: a live map value.
+        let known = unsafe { &mut *known };
+        if known.cancelled_ns == 0 {
+            known.rst_sent = 1;
         }
     }
 }

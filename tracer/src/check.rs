@@ -71,6 +71,8 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 fn remedy(hook: &str) -> &'static str {
     if hook.contains("length") {
         "a kernel from 6.5 on"
+    } else if hook.starts_with("iter/") {
+        "a kernel from 5.13 on"
     } else {
         "a kernel built with CONFIG_BPF_EVENTS=y and CONFIG_DEBUG_INFO_BTF=y that is not locked down for confidentiality"
     }

@@ -3,6 +3,7 @@ mod bench_read;
 mod fuzz;
 mod run;
 mod test;
+mod vm;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -34,6 +35,8 @@ enum Command {
         #[arg(last = true)]
         filter: Option<String>,
     },
+    /// Run the integration tests on other kernels, in emulated machines
+    Vm(vm::Options),
     /// Feed parsers and engine with inputs that nobody thought of
     Fuzz {
         /// What to fuzz; everything, one after the other, when left out
@@ -70,6 +73,7 @@ fn carry_out(command: Command) -> Result<()> {
         Command::BuildEbpf { check } => object::build_or_check(&root, check),
         Command::Run { args } => run::run(&root, &args),
         Command::Test { filter } => test::test(&root, filter.as_deref()),
+        Command::Vm(options) => vm::vm(&root, &options),
         Command::Fuzz { target, seconds } => fuzz::fuzz(&root, target, seconds),
         Command::Bench { which, args } => bench::bench(&root, which, &args),
     }

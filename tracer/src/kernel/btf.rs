@@ -199,6 +199,20 @@ impl Btf {
         None
     }
 
+    /// Whether a structure has a member that is a plain integer.
+    pub fn member_is_integer(&self, structure: &str, name: &str) -> bool {
+        let member = self.named(structure, kind::STRUCT).and_then(|of| {
+            (0..of.len)
+                .filter_map(|index| self.entry(&of, index))
+                .find(|[member_name, _, _]| self.text(*member_name) == name.as_bytes())
+        });
+        member.and_then(|[_, of, _]| self.resolve(of)).is_some_and(|of| of.kind == kind::INT)
+    }
+
+    pub fn has_function(&self, name: &str) -> bool {
+        self.named(name, kind::FUNC).is_some()
+    }
+
     /// Size of a structure in bytes.
     pub fn structure_size(&self, name: &str) -> Option<usize> {
         self.named(name, kind::STRUCT).map(|found| found.size_or_type as usize)

@@ -58,6 +58,8 @@ pub struct Kernel {
     pub hooks: Vec<Hook>,
     /// `enum sk_rst_reason` of this kernel.
     pub reset_reasons: Vec<(u32, String)>,
+    /// Iterators that it does not run, and why.
+    refused: snapshot::Refused,
     /// Where segments are captured.
     pub capture: Capture,
     /// What its counters mean.
@@ -101,7 +103,7 @@ impl Kernel {
             );
         }
         kernel.running()?.set(running::PROGRAMS, 1, 0)?;
-        let hooks = snapshot::existing_sockets(&mut kernel.ebpf);
+        let hooks = snapshot::existing_sockets(&mut kernel.ebpf, &kernel.refused);
         let whole = hooks.iter().all(|hook| hook.attached);
         kernel.hooks.extend(hooks);
         kernel.tables_are_whole(whole)?;
@@ -141,9 +143,13 @@ impl Kernel {
             filter_pids: u32::from(!options.filter.pids.is_empty()),
             filter_comms: u32::from(!options.filter.comms.is_empty()),
             netns: netns::own(),
-            netns_cookie: netns::own_cookie(),
+            netns_cookie: match fields.net_cookie {
+                tracer_ebpf::MISSING => netns::own().into(),
+                _ => netns::own_cookie(),
+            },
             tw_timer_handler: time_wait_timer(&types, &fields),
             wake_bytes: u64::from(options.ring_bytes) / 8,
+            socket_cookies: u64::from(types.has_function("bpf_get_socket_ptr_cookie")),
             start_ns: monotonic_ns(),
         };
         let mut ports = [0u64; PORT_WORDS];
@@ -175,6 +181,7 @@ impl Kernel {
         let mut kernel = Self {
             ebpf,
             hooks,
+            refused: snapshot::Refused::new(),
             capture,
             reset_reasons: types.enumerators("sk_rst_reason"),
             counters: selfcheck::Kernel {
@@ -199,7 +206,8 @@ impl Kernel {
                 anyhow!("the kernel refused the program for the root control group: {error}")
             })?;
         }
-        snapshot::load(&mut kernel.ebpf, &btf);
+        kernel.refused = snapshot::load(&mut kernel.ebpf, &btf);
+        kernel.hooks.extend(snapshot::later(&kernel.refused));
         Ok(kernel)
     }
 
@@ -329,14 +337,8 @@ pub fn monotonic_ns() -> u64 {
 /// Address of `tw_timer_handler`, by which a TIME_WAIT's timer is recognised; 0 when TIME_WAIT cannot be followed: the
 /// symbol is hidden (`kernel.kptr_restrict`), or the kernel lacks a piece.
 fn time_wait_timer(types: &Types, fields: &tracer_ebpf::Fields) -> u64 {
-    let members = [
-        fields.tw_timer,
-        fields.tw_substate,
-        fields.timer_function,
-        fields.skc_cookie,
-        fields.skc_refcnt,
-        fields.net_cookie,
-    ];
+    let members =
+        [fields.tw_timer, fields.tw_substate, fields.timer_function, fields.skc_cookie, fields.skc_refcnt];
     let hooks = ["timer_start", "timer_cancel", "timer_expire_entry"];
     if members.contains(&tracer_ebpf::MISSING)
         || hooks.iter().any(|hook| types.tracepoint_arguments(hook).is_none())

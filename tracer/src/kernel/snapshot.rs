@@ -28,17 +28,45 @@ const TOTALS: &str = "current_totals";
 /// Finds connections whose end was missed.
 const RECONCILE: &str = "reconcile";
 
-/// Loads the iterator programs; one that the kernel refuses is reported when it should run.
-pub fn load(ebpf: &mut Ebpf, btf: &Btf) {
-    for (program, kind, _) in PASSES {
-        if let Ok(program) = iterator(ebpf, program) {
-            let _ = program.load(kind, btf);
+/// Run later, and need `bpf_for_each_map_elem` (5.13).
+const LATER: [(&str, &str); 2] = [
+    (TOTALS, "what open connections carried since they were established, when the tracer ends"),
+    (RECONCILE, "connections whose end was missed, and the FIN for an orphaned FIN_WAIT2 that ends no timer"),
+];
+
+/// Why the kernel refused a program, by its name.
+pub type Refused = BTreeMap<&'static str, String>;
+
+/// Loads the iterator programs. One that the kernel refuses is a hook that is missing when it should run.
+pub fn load(ebpf: &mut Ebpf, btf: &Btf) -> Refused {
+    let passes = PASSES.iter().map(|(program, kind, _)| (*program, *kind));
+    let later = LATER.iter().map(|(program, _)| (*program, "tcp"));
+    let mut refused = Refused::new();
+    for (program, kind) in passes.chain(later) {
+        let result = iterator(ebpf, program)
+            .and_then(|iterator| iterator.load(kind, btf).map_err(|error| say(&error)));
+        if let Err(reason) = result {
+            refused.insert(program, reason);
         }
     }
-    for program in [TOTALS, RECONCILE] {
-        if let Ok(program) = iterator(ebpf, program) {
-            let _ = program.load("tcp", btf);
-        }
+    refused
+}
+
+/// What is missing while the tracer runs and when it ends.
+pub fn later(refused: &Refused) -> impl Iterator<Item = Hook> {
+    LATER.into_iter().map(|(program, lost)| {
+        hook("tcp", program, lost, refused.get(program).map_or(Ok(()), |reason| Err(reason.clone())))
+    })
+}
+
+fn hook(kind: &str, program: &str, lost: &'static str, result: Result<(), String>) -> Hook {
+    Hook {
+        name: format!("iter/{kind} {program}"),
+        way: result.is_ok().then_some("bpf_iter"),
+        attached: result.is_ok(),
+        lost: result.is_err().then_some(lost),
+        reason: result.err(),
+        required: false,
     }
 }
 
@@ -53,23 +81,17 @@ pub fn refresh_totals(ebpf: &mut Ebpf) -> Result<(), String> {
 }
 
 /// Runs the iterators: sockets of all namespaces into the connection table, owners, then one record each.
-pub fn existing_sockets(ebpf: &mut Ebpf) -> Vec<Hook> {
+pub fn existing_sockets(ebpf: &mut Ebpf, refused: &Refused) -> Vec<Hook> {
     let namespaces = netns::all();
     PASSES
         .into_iter()
         .map(|(program, kind, lost)| {
-            let result = match kind {
-                "tcp" => in_namespaces(ebpf, program, &namespaces),
-                _ => iterator(ebpf, program).and_then(run),
+            let result = match (refused.get(program), kind) {
+                (Some(reason), _) => Err(reason.clone()),
+                (None, "tcp") => in_namespaces(ebpf, program, &namespaces),
+                (None, _) => iterator(ebpf, program).and_then(run),
             };
-            Hook {
-                name: format!("iter/{kind} {program}"),
-                way: result.is_ok().then_some("bpf_iter"),
-                attached: result.is_ok(),
-                lost: result.is_err().then_some(lost),
-                reason: result.err(),
-                required: false,
-            }
+            hook(kind, program, lost, result)
         })
         .collect()
 }

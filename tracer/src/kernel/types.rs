@@ -46,6 +46,11 @@ impl Types {
         self.0.typedef_parameters(&format!("btf_trace_{name}"))?.checked_sub(1)
     }
 
+    /// Whether the kernel has a function. (Its BTF has those of helpers that programs may call.)
+    pub fn has_function(&self, name: &str) -> bool {
+        self.0.has_function(name)
+    }
+
     /// Offsets of all members that the programs read. The second value names those the kernel lacks (or has in
     /// another size), as `structure.member`.
     pub fn fields(&self) -> (Fields, Vec<String>) {
@@ -87,7 +92,11 @@ impl Types {
                 let ns = at("net", "ns", self.0.structure_size("ns_common").unwrap_or(0));
                 sum(ns, at("ns_common", "inum", 4))
             },
-            net_cookie: at("net", "net_cookie", 8),
+            // Before 5.12 an `atomic64_t`, which is 0 until somebody asks for the cookie.
+            net_cookie: match self.0.member_is_integer("net", "net_cookie") {
+                true => at("net", "net_cookie", 8),
+                false => MISSING,
+            },
             task_group_leader: at("task_struct", "group_leader", 8),
             task_start_boottime: at("task_struct", "start_boottime", 8),
             task_tgid: at("task_struct", "tgid", 4),

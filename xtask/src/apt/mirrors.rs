@@ -1,157 +1,65 @@
-//! Debian packages of a suite that the machine does not use: a private apt state, and the machine's own mirror.
+//! The mirrors of Debian that the machine's own apt sources name.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-
-use crate::cmd;
+use anyhow::{Context as _, Result, ensure};
 
 /// A mirror of Debian, as the machine's apt sources name it.
 #[derive(Debug, Clone, PartialEq)]
-struct Mirror {
+pub struct Mirror {
     uri: String,
     /// The value of `Signed-By`, which may go on over several lines.
     signed_by: Option<String>,
 }
 
-/// A folder below the system's temporary one, removed with the value.
-pub struct TempDir(PathBuf);
-
-impl TempDir {
-    fn new(name: &str) -> Result<Self> {
-        let path = env::temp_dir().join(format!("tracer-{name}-{}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        // Nothing depends on it; the system clears its temporary folder in time.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Fetches the package of this upstream version from the first suite that has it, and unpacks it without
-/// installing it. Needs no root.
-pub fn unpack(package: &str, upstream: &str, suites: &[&str]) -> Result<TempDir> {
-    let mirrors = debian_mirrors()?;
-    let mut reasons = String::new();
-    for mirror in &mirrors {
-        for suite in suites {
-            let dir = TempDir::new(package)?;
-            match unpack_from(&dir, mirror, suite, package, upstream) {
-                Ok(()) => return Ok(dir),
-                Err(error) => reasons.push_str(&format!("\n    {suite}: {error:#}")),
-            }
+impl Mirror {
+    /// Another suite of it, as a paragraph of a `.sources` file.
+    pub fn source_entry(&self, suite: &str) -> String {
+        let Self { uri, signed_by } = self;
+        let mut entry = format!("Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\n");
+        if let Some(signed_by) = signed_by {
+            entry.push_str(&format!("Signed-By: {signed_by}\n"));
         }
+        entry
     }
-    bail!("no suite has {package} {upstream}:{reasons}")
 }
 
-fn unpack_from(dir: &TempDir, mirror: &Mirror, suite: &str, package: &str, upstream: &str) -> Result<()> {
-    let dir = dir.path();
-    for folder in ["lists/partial", "cache/archives/partial", "state"] {
-        let folder = dir.join(folder);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    for (file, content) in [("private.sources", source_entry(mirror, suite)), ("state/status", String::new())]
-    {
-        fs::write(dir.join(file), content)
-            .with_context(|| format!("cannot write {}", dir.join(file).display()))?;
-    }
-    cmd::output(private(dir, "apt-get").args(["--quiet", "update"]))?;
-    let offered = cmd::output(private(dir, "apt-cache").args(["madison", package]))?;
-    let version = offered_versions(&offered)
-        .find(|version| has_upstream(version, upstream))
-        .with_context(|| format!("has no {package} {upstream}"))?;
-    cmd::output(private(dir, "apt-get").args(["--quiet", "download", &format!("{package}={version}")]))?;
-    let mut debs = Vec::new();
-    for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            debs.push(path);
-        }
-    }
-    ensure!(debs.len() == 1, "apt-get download left {} packages in {}", debs.len(), dir.display());
-    cmd::output(Command::new("dpkg").arg("-x").arg(&debs[0]).arg(dir)).map(drop)
-}
-
-/// An apt that reads and writes nothing of the machine's own state.
-fn private(dir: &Path, program: &str) -> Command {
-    let mut command = Command::new(program);
-    let option = |name: &str, value: &Path| format!("{name}={}", value.display());
-    command.current_dir(dir).env("LC_ALL", "C").args([
-        "-o",
-        &option("Dir::Etc::sourcelist", &dir.join("private.sources")),
-        "-o",
-        "Dir::Etc::sourceparts=/dev/null",
-        "-o",
-        &option("Dir::State", &dir.join("state")),
-        "-o",
-        &option("Dir::State::lists", &dir.join("lists")),
-        "-o",
-        &option("Dir::State::status", &dir.join("state/status")),
-        "-o",
-        &option("Dir::Cache", &dir.join("cache")),
-        // Apt's own unprivileged user cannot write to the folder of whoever runs this.
-        "-o",
-        "APT::Sandbox::User=",
-    ]);
-    command
-}
-
-fn source_entry(mirror: &Mirror, suite: &str) -> String {
-    let Mirror { uri, signed_by } = mirror;
-    let mut entry = format!("Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\n");
-    if let Some(signed_by) = signed_by {
-        entry.push_str(&format!("Signed-By: {signed_by}\n"));
-    }
-    entry
-}
-
-/// The versions in the output of `apt-cache madison`: `package | version | where`.
-fn offered_versions(madison: &str) -> impl Iterator<Item = &str> {
-    madison.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim)
-}
-
-/// Whether a Debian version (`[epoch:]upstream[+extra][-revision]`) is of this upstream release, not of a
-/// pre-release (`~`) or a longer number.
-fn has_upstream(version: &str, upstream: &str) -> bool {
-    let version = version.split_once(':').map_or(version, |(_epoch, version)| version);
-    version.strip_prefix(upstream).is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', '-']))
-}
-
-/// The mirrors that the machine takes its own Debian release from.
-fn debian_mirrors() -> Result<Vec<Mirror>> {
+/// A field of /etc/os-release.
+fn os_release(name: &str) -> Result<Option<String>> {
     let os = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    let field = |name: &str| {
-        os.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
-            .map(|value| value.trim_matches('"'))
-    };
+    let value = os.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    Ok(value.map(|value| value.trim_matches('"').to_owned()))
+}
+
+/// The code name of the machine's Debian release, such as `bookworm`.
+pub fn release() -> Result<String> {
     ensure!(
-        field("ID") == Some("debian"),
-        "this is not Debian: {:?}",
-        field("PRETTY_NAME").unwrap_or("unknown")
+        os_release("ID")?.as_deref() == Some("debian"),
+        "this is not Debian: {}",
+        os_release("PRETTY_NAME")?.as_deref().unwrap_or("unknown")
     );
-    let mut suites = vec!["stable", "testing", "unstable", "sid"];
-    suites.extend(field("VERSION_CODENAME"));
+    os_release("VERSION_CODENAME")?.context("/etc/os-release names no VERSION_CODENAME")
+}
+
+/// The mirrors that can have a suite: those that the machine takes its own Debian release from, or its security updates.
+pub fn with_suite(suite: &str) -> Result<Vec<Mirror>> {
+    let release = release()?;
+    let known = ["stable", "testing", "unstable", "sid", &release];
+    let security = known.map(|known| format!("{known}-security"));
+    let of_the_kind: Vec<&str> = match suite.ends_with("-security") {
+        true => security.iter().map(String::as_str).collect(),
+        false => known.into(),
+    };
 
     let mut mirrors: Vec<Mirror> = Vec::new();
     for file in source_files()? {
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let found = match file.extension().is_some_and(|extension| extension == "sources") {
-            true => mirrors_in_deb822(&text, &suites),
-            false => mirrors_in_list(&text, &suites),
+            true => mirrors_in_deb822(&text, &of_the_kind),
+            false => mirrors_in_list(&text, &of_the_kind),
         };
         for mirror in found {
             if !mirrors.contains(&mirror) {
@@ -159,7 +67,11 @@ fn debian_mirrors() -> Result<Vec<Mirror>> {
             }
         }
     }
-    ensure!(!mirrors.is_empty(), "no apt source in /etc/apt has component main of this Debian release");
+    ensure!(
+        !mirrors.is_empty(),
+        "no apt source in /etc/apt has component main of {}",
+        of_the_kind.last().expect("the list is of constants and the release")
+    );
     Ok(mirrors)
 }
 
@@ -307,7 +219,7 @@ Components: vendor
                     signed-by:\n -----BEGIN\n .\n abc\n";
         let mirrors = mirrors_in_deb822(text, &SUITES);
         assert_eq!(mirrors, [mirror("http://a.example/debian", Some("\n -----BEGIN\n .\n abc"))]);
-        let entry = source_entry(&mirrors[0], "trixie-backports");
+        let entry = mirrors[0].source_entry("trixie-backports");
         assert!(entry.ends_with("Components: main\nSigned-By: \n -----BEGIN\n .\n abc\n"), "{entry}");
         assert!(entry.contains("\nSuites: trixie-backports\n"), "{entry}");
     }
@@ -330,23 +242,5 @@ deb http://incomplete.example
             mirror("http://b.example/debian", Some("/k/1.gpg /k/2.gpg")),
         ];
         assert_eq!(mirrors_in_list(text, &SUITES), expected);
-    }
-
-    #[test]
-    fn version_matches_only_the_same_release() {
-        for version in ["1.95.0", "1.95.0-1", "1.95.0+dfsg1-2~bpo13+1", "2:1.95.0+dfsg1-1"] {
-            assert!(has_upstream(version, "1.95.0"), "{version}");
-        }
-        for version in ["1.95.0~beta.5+dfsg1-1", "1.95.01-1", "1.95.0.1-1", "1.95.1-1", "11.95.0-1", "1.9-1"]
-        {
-            assert!(!has_upstream(version, "1.95.0"), "{version}");
-        }
-    }
-
-    #[test]
-    fn offered_versions_are_the_second_column() {
-        let madison = " rust-src | 1.95.0+dfsg1-2 | http://a.example/debian x/main amd64 Packages\n\
-                       \x20 rust-src | 1.85.0-1 | http://a.example/debian y/main amd64 Packages\n";
-        assert_eq!(offered_versions(madison).collect::<Vec<_>>(), ["1.95.0+dfsg1-2", "1.85.0-1"]);
     }
 }

@@ -1,0 +1,112 @@
+//! docs/compatibility.md: what the last run on all kernels found.
+
+use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use super::report::{Hook, Report};
+
+const FILE: &str = "docs/compatibility.md";
+
+const HEAD: &str = "\
+# Kernels
+
+Written by `cargo xtask vm --docs`, which boots Debian's kernels in emulated machines and runs the integration tests there.
+The tracer chooses by itself, by what a kernel offers, not by its version; `start.hooks` and `tracer check` tell the same of
+the kernel at hand.
+
+## Hooks
+
+How each is attached; — where it cannot be.
+
+";
+
+/// A kernel's series and what it told.
+pub struct Column<'a> {
+    pub series: &'a str,
+    pub report: &'a Report,
+}
+
+/// Writes the file.
+pub fn write(root: &Path, columns: &[Column<'_>]) -> Result<()> {
+    let path = root.join(FILE);
+    fs::write(&path, text(columns)).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("{FILE} tells of this run");
+    Ok(())
+}
+
+fn text(columns: &[Column<'_>]) -> String {
+    let mut text = HEAD.to_owned();
+    let mut row = |name: &str, cells: &mut dyn Iterator<Item = String>| {
+        let cells: Vec<String> = cells.collect();
+        writeln!(text, "| {name} | {} |", cells.join(" | ")).expect("a String takes all");
+    };
+    row("", &mut columns.iter().map(|column| column.series.to_owned()));
+    row("---", &mut columns.iter().map(|_| "---".to_owned()));
+    for name in names(columns) {
+        let cell = |column: &Column<'_>| hook(column.report, name).and_then(|hook| hook.way.clone());
+        row(&format!("`{name}`"), &mut columns.iter().map(|column| cell(column).unwrap_or("—".to_owned())));
+    }
+    let passed = |report: &Report| {
+        let passed = report.outcomes.iter().filter(|outcome| outcome.passed()).count();
+        format!("{passed} of {}", report.outcomes.len())
+    };
+    row("tests passed", &mut columns.iter().map(|column| passed(column.report)));
+    row("kernel", &mut columns.iter().map(|column| column.report.release.clone().unwrap_or_default()));
+
+    for Column { series, report } in columns {
+        let missing: Vec<&Hook> = report.hooks.iter().filter(|hook| hook.way.is_none()).collect();
+        let notes: BTreeSet<&String> = report.outcomes.iter().flat_map(|outcome| &outcome.notes).collect();
+        if missing.is_empty() && notes.is_empty() {
+            continue;
+        }
+        write!(text, "\n## Less on {series}\n\n").expect("a String takes all");
+        for Hook { name, reason, lost, .. } in missing {
+            writeln!(text, "- `{name}`: {reason}. Not known for that: {lost}.").expect("a String takes all");
+        }
+        for note in notes {
+            writeln!(text, "- Tests: {note}.").expect("a String takes all");
+        }
+    }
+    text
+}
+
+/// Of all hooks, in the order in which kernels tell of them.
+fn names<'a>(columns: &[Column<'a>]) -> Vec<&'a str> {
+    let mut names = Vec::new();
+    for hook in columns.iter().flat_map(|column| &column.report.hooks) {
+        if !names.contains(&hook.name.as_str()) {
+            names.push(hook.name.as_str());
+        }
+    }
+    names
+}
+
+fn hook<'a>(report: &'a Report, name: &str) -> Option<&'a Hook> {
+    report.hooks.iter().find(|hook| hook.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_has_a_row_and_what_is_missing_a_reason() {
+        let old = Report::parse(
+            "release 5.10.0-1\nhook a:b\ttp_btf\t\t\nhook c:d\t\tnone here\tsome\nbegin x y\nnote less of z\nend ok 1\n",
+        );
+        let new = Report::parse("release 6.12.9\nhook a:b\ttp_btf\t\t\nhook c:d\ttp_btf\t\t\n");
+        let columns = [Column { series: "5.10", report: &old }, Column { series: "6.12", report: &new }];
+        let text = text(&columns);
+        for line in [
+            "|  | 5.10 | 6.12 |",
+            "| `c:d` | — | tp_btf |",
+            "| tests passed | 1 of 1 | 0 of 0 |",
+            "- `c:d`: none here. Not known for that: some.",
+            "- Tests: less of z.",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("Less on 6.12"));
+    }
+}
