@@ -4,6 +4,8 @@
 use std::{
     net::{Shutdown, TcpListener, TcpStream},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,6 +21,9 @@ use tests::{
     wait,
 };
 use tracer_ebpf::{Conn, Tuple, conn_flag, role, running, state};
+
+/// What is younger than a second is not looked at.
+const SETTLED: Duration = Duration::from_millis(1100);
 
 /// One connection in a namespace of its own, and a tracer that can look away.
 struct Scene {
@@ -77,21 +82,27 @@ fn incomplete<'a>(conns: &'a [Record], role: &str, lost: u64) -> Result<&'a Reco
 #[test]
 fn a_state_in_between() -> Result<()> {
     let scene = Scene::new()?;
-    let [client, mut server] = scene.connect()?;
-    client.shutdown(Shutdown::Write)?;
-    socket::read_to_end(&mut server)?;
+    let [mut client, mut server] = scene.connect()?;
     scene.unseen(|| {
-        // The FIN is acknowledged with this at the latest.
-        client::pass(&mut server, &mut client.try_clone()?, b"late")
+        client.shutdown(Shutdown::Write)?;
+        socket::read_to_end(&mut server)?;
+        // Longer than an acknowledgement is delayed.
+        thread::sleep(Duration::from_millis(100));
+        Ok(())
     })?;
     drop(server);
-    socket::read_to_end(&mut client.try_clone()?)?;
-    let (netns, records) = scene.finish(1)?;
+    socket::read_to_end(&mut client)?;
+    let (netns, records) = scene.finish(2)?;
     let conns = records.conns(&netns);
-    let conn = incomplete(&conns, "client", 1)?;
-    let expected = ["SYN_SENT", "ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"];
-    ensure!(states(conn) == expected, "{conn:?}");
-    ensure!(conn.is_null("/states/3/at_us") && conn.number("/states/4/at_us").is_some(), "{conn:?}");
+    for (role, expected, by) in [
+        ("client", &["SYN_SENT", "ESTABLISHED", "FIN_WAIT2", "TIME_WAIT"][..], "local"),
+        ("server", &["SYN_RECV", "ESTABLISHED", "CLOSE_WAIT", "LAST_ACK", "CLOSE"], "remote"),
+    ] {
+        let conn = incomplete(&conns, role, 1)?;
+        ensure!(states(conn) == expected, "{conn:?}");
+        ensure!(conn.is_null("/states/2/at_us") && conn.number("/states/3/at_us").is_some(), "{conn:?}");
+        ensure!(conn.text("/close/by") == by && conn.is_null("/close/at_us"), "{conn:?}");
+    }
     Ok(())
 }
 
@@ -128,7 +139,7 @@ fn the_end() -> Result<()> {
     })?;
     drop(server);
     // The client's socket is long gone; what is left of it is found by looking.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    thread::sleep(SETTLED);
     let (netns, records) = scene.finish(2)?;
     let conns = records.conns(&netns);
     for role in ["client", "server"] {
@@ -157,7 +168,7 @@ fn a_time_wait() -> Result<()> {
         return Ok(());
     }
     close(scene.connect()?)?;
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    thread::sleep(SETTLED);
     scene.unseen(|| kill().map(drop))?;
     let (netns, records) = scene.finish(2)?;
     let waits: Vec<Record> =

@@ -106,8 +106,11 @@ impl Close {
 /// peer's was on its way when it got ours (RFC 9293 §3.10.7.4).
 fn first_fin(conn: &Conn) -> Option<(Party, Option<u64>)> {
     let states = timeline::of(conn);
-    let first = states.iter().find(|at| matches!(at.state, state::FIN_WAIT1 | state::CLOSE_WAIT))?;
-    let party = if first.state == state::CLOSE_WAIT {
+    // The first of them may not have been seen; the second says the same.
+    let ours = [state::FIN_WAIT1, state::FIN_WAIT2, state::CLOSING];
+    let theirs = [state::CLOSE_WAIT, state::LAST_ACK];
+    let first = states.iter().find(|at| ours.contains(&at.state) || theirs.contains(&at.state))?;
+    let party = if theirs.contains(&first.state) {
         Party::Remote
     } else if states.iter().any(|at| at.state == state::CLOSING) {
         Party::Both
