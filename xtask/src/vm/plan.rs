@@ -13,7 +13,7 @@ pub const TESTS: [&str; 14] = [
     "retransmit",
     "owners",
     "selfcheck",
-    "reconcile",
+    "unseen",
     "not_http",
     "record",
 ];
