@@ -30,6 +30,10 @@ fn an_entry_without_its_socket_is_told_as_missed() -> Result<()> {
     let run = tracer.stop()?;
     let conns = run.records.conns(&netns);
     let [conn] = &conns[..] else { anyhow::bail!("{conns:?}") };
+    if run.records.lack("iter/tcp reconcile", "an end that was missed is told as an open connection") {
+        ensure!(conn.text("/id") == "dead" && conn.is_true("/open"), "{conn:?}");
+        return Ok(());
+    }
     ensure!(conn.text("/id") == "dead" && conn.text("/close/how") == "unknown", "{conn:?}");
     ensure!(conn.is_null("/close/by") && !conn.is_true("/complete") && !conn.is_true("/open"), "{conn:?}");
     ensure!(conn.count("/lost") == Some(1), "{conn:?}");
