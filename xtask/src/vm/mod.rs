@@ -17,6 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use xtask::packages;
 
 use self::{
     compatibility::Column,
@@ -62,6 +63,7 @@ impl Options {
 /// Runs every test on every kernel, and fails at the end if one did.
 pub fn vm(root: &Path, options: &Options) -> Result<()> {
     let begin = Instant::now();
+    packages::install_missing()?;
     let cache = cache()?;
     let qemu = Qemu::find(&cache)?;
     let mut kernels = Kernels::new(&cache);
