@@ -51,6 +51,11 @@ impl Types {
         self.0.has_function(name)
     }
 
+    /// Whether the kernel has a structure.
+    pub fn has_structure(&self, name: &str) -> bool {
+        self.0.structure_size(name).is_some()
+    }
+
     /// Offsets of all members that the programs read. The second value names those the kernel lacks (or has in
     /// another size), as `structure.member`.
     pub fn fields(&self) -> (Fields, Vec<String>) {

@@ -18,6 +18,22 @@ pub const TESTS: [&str; 14] = [
     "record",
 ];
 
+/// Those of `--quick`: what `cargo xtask test` has time for.
+pub const QUICK: [&str; 9] = [
+    "verifier",
+    "lifecycle_close",
+    "lifecycle_open",
+    "lifecycle_reset",
+    "lifecycle_time_wait",
+    "retransmit",
+    "owners",
+    "selfcheck",
+    "unseen",
+];
+
+/// Not among them: it waits for the end of a TIME_WAIT.
+pub const LONG: [&str; 1] = ["expired"];
+
 /// Programs that these tests start.
 pub const PROGRAMS: [&str; 9] = ["sh", "sleep", "cat", "ip", "ss", "nsenter", "nft", "bpftool", "tc"];
 
