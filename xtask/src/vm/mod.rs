@@ -104,8 +104,9 @@ pub fn vm(root: &Path, options: &Options) -> Result<()> {
         .collect();
     if options.docs {
         let both = found.iter().zip(&results);
-        let columns: Vec<Column<'_>> =
+        let mut columns: Vec<Column<'_>> =
             both.map(|((series, _), (report, _))| Column { series, report }).collect();
+        columns.sort_by(|one, other| kernels::compare(one.series, other.series));
         compatibility::write(root, &columns)?;
     }
     eprintln!("\n{} tests on {} kernels in {} s", tests.len(), found.len(), begin.elapsed().as_secs());
