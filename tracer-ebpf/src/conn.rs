@@ -31,12 +31,14 @@ pub mod owner_source {
     pub const NONE: u8 = 0;
     /// The task-file iterator found the socket in the process's file table.
     pub const FILE_TABLE: u8 = 1;
+    /// `current` in `accept`: it may hand the socket on to another process.
+    pub const ACCEPT: u8 = 2;
     /// `current` in the first `recvmsg`/`sendmsg` on the socket.
-    pub const IO: u8 = 2;
+    pub const IO: u8 = 3;
     /// `current` in `connect`.
-    pub const CONNECT: u8 = 3;
+    pub const CONNECT: u8 = 4;
     /// `current` in `listen`.
-    pub const LISTEN: u8 = 4;
+    pub const LISTEN: u8 = 5;
 }
 
 /// Bits of [`Conn::flags`].

@@ -255,7 +255,9 @@ pub mod running {
     pub const PROGRAMS: u32 = 0;
     /// One of [`super::tables`].
     pub const TABLES: u32 = 1;
-    pub const COUNT: u32 = 2;
+    /// 1: programs are attached that tell of TIME_WAIT.
+    pub const TIME_WAIT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// What the tables of connections and of TIME_WAIT hold.
