@@ -114,7 +114,10 @@ fn used(sk: *const u8) -> i32 {
 #[inline(always)]
 fn less_known(sk: *const u8, source: u8) -> Option<&'static mut Conn> {
     // SAFETY: a live map value.
-    CONNS.get_ptr_mut(&(sk as u64)).map(|conn| unsafe { &mut *conn }).filter(|conn| conn.owner.source < source)
+    CONNS
+        .get_ptr_mut(&(sk as u64))
+        .map(|conn| unsafe { &mut *conn })
+        .filter(|conn| conn.owner.source < source)
 }
 
 /// The running process is the owner.

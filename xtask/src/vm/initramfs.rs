@@ -60,6 +60,9 @@ fn plan_text(tests: &[(String, String)], repeat: usize) -> String {
     for (program, test) in tests {
         text.push_str(&format!("test {TESTS}/{program} {test}\n"));
     }
+    for (hooks, program, test) in plan::by_other_hooks(tests) {
+        text.push_str(&format!("test-by {hooks} {TESTS}/{program} {test}\n"));
+    }
     text
 }
 
