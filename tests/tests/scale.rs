@@ -14,7 +14,7 @@ use tests::{
 };
 
 /// Connections, each with both ends on this host, unless the environment says otherwise.
-const CONNECTIONS: usize = 20_000;
+const CONNECTIONS: usize = 200_000;
 const CONNECTIONS_VARIABLE: &str = "TRACER_CONNECTIONS";
 /// Memory of the daemon for each end, in bytes.
 const MOST_FOR_ONE: usize = 2048;

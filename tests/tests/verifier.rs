@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, process::Command};
 use anyhow::{Context as _, Result, ensure};
 use tests::{lacking::note, process, tracer, wait};
 
-/// Instructions that a program may cost the verifier; some half above what it costs on 6.18.
+/// Instructions that a program may cost the verifier; some half above what it costs on the kernel where it costs most.
 const CEILINGS: [(&str, u32); 42] = [
     ("accepted", 8_000),
     ("accepted_flags", 8_000),

@@ -145,9 +145,10 @@ pub static PIDS: HashMap<u32, u8> = HashMap::with_max_entries(1024, BPF_F_NO_PRE
 #[map]
 pub static COMMS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
-/// By inode; namespaces that are gone are taken out by the daemon.
+/// By inode; namespaces that are gone are taken out by the daemon. Allocated at once, as entries are made in programs that
+/// run with the timers' lock held.
 #[map]
-pub static NETNS_COUNTS: HashMap<u32, NetnsCounts> = HashMap::with_max_entries(MAX_NETNS, BPF_F_NO_PREALLOC);
+pub static NETNS_COUNTS: HashMap<u32, NetnsCounts> = HashMap::with_max_entries(MAX_NETNS, 0);
 static NO_COUNTS: NetnsCounts = NetnsCounts { cookie: 0, counts: [0; netns_count::COUNT] };
 
 #[map]

@@ -167,7 +167,7 @@ pub struct StateRecord {
     pub header: Header,
     pub conn: u64,
     pub tuple: Tuple,
-    /// As [`Conn::in_state_before_ns`].
+    /// As [`Conn::in_state_ns`], of the old state.
     pub in_state_ns: u64,
     pub old_state: u8,
     pub new_state: u8,

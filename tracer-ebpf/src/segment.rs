@@ -238,30 +238,28 @@ fn decide(flow: &mut Flow, seen: &Seen, step: &mut Step) -> bool {
 #[inline(never)]
 fn report(skb: *mut __sk_buff, flow: &mut Flow, key: &FlowKey, seen: &Seen, step: &Step) -> Option<()> {
     let index = usize::from(step.index);
-    let peer = direction_of(flow, 1 - index);
-    let (peer_next, peer_time_ns) = (peer.next, peer.time_ns);
-    let (id, from_start) = (flow.id, flow.from_start);
-    let dir = direction_of(flow, index);
     let Some(mut place) = scratch::acquire() else {
-        dir.lost += 1;
+        direction_of(flow, index).lost += 1;
         return None;
     };
     // Member by member: a whole record would be put together on the stack.
     let record = &mut place.get().record;
     record.header = Header { kind: kind::SEGMENT, detail: 0, pad: 0, time_ns: step.now_ns };
-    record.flow = id;
+    record.flow = flow.id;
+    record.from_start = flow.from_start;
+    let peer = direction_of(flow, 1 - index);
+    record.peer_next = peer.next;
+    record.peer_time_ns = peer.time_ns;
+    let dir = direction_of(flow, index);
     // Of a repeated segment only the FIN or RST is new; its place is the end.
     record.offset = if step.repeated { step.end } else { step.offset };
     record.data_offset = record.offset;
-    record.peer_next = peer_next;
-    record.peer_time_ns = peer_time_ns;
     record.len = if step.repeated { 0 } else { seen.len };
     record.copied = 0;
     record.seq = seen.seq;
     record.lost = dir.lost;
     record.dir = index as u8;
     record.flags = seen.flags;
-    record.from_start = from_start;
     record.pad = 0;
     // SAFETY: the context's own field.
     record.ifindex = unsafe { (*skb).ifindex };

@@ -2,14 +2,14 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_ebpf::{
-    Conn, StateRecord, TIME_UNSEEN, conn_flag, kind, milestone, netns_count, owner_source, role, state,
+    Conn, StateRecord, TIME_UNSEEN, Tuple, conn_flag, kind, milestone, netns_count, owner_source, role, state,
 };
 
 use crate::{
     connections,
     fields::{Members, TcpSock},
     flows,
-    globals::{CONNECTING, CONNS, config, count_in, debug, now, running, tables_are_whole},
+    globals::{CONNECTING, CONNS, config, count_in, debug, now, opaque, running, tables_are_whole},
     owner, ring, timewait,
     twice::{self, Twice},
 };
@@ -120,12 +120,13 @@ fn accepted_unseen(sk: *const u8, tp: TcpSock, old: u8, now_ns: u64) -> Option<&
     if matches!(old, state::CLOSE | state::LISTEN | state::SYN_SENT) {
         return None;
     }
-    let conn = connections::open(sk, tp, role::UNKNOWN, now_ns)?;
-    connections::identify(tp, conn);
-    if !connections::wanted(&conn.tuple) {
-        connections::forget(sk);
+    let mut tuple = Tuple::default();
+    tp.tuple(&mut tuple);
+    if !connections::wanted(&tuple) {
         return None;
     }
+    let conn = connections::open(sk, tp, role::UNKNOWN, now_ns)?;
+    connections::identify(tp, conn);
     count_in(conn.tuple.netns, conn.netns_cookie, netns_count::PASSIVE_OPENS, 1);
     connections::push_state_unseen(conn, old);
     conn.retrans_seen = tp.total_retrans();
@@ -174,7 +175,7 @@ fn report(conn: &mut Conn, now_ns: u64) {
         (*slot.0).in_state_ns = if conn.flags & conn_flag::STATES_CUT != 0 {
             TIME_UNSEEN
         } else {
-            conn.in_state_before_ns(conn.states_len as usize - 1)
+            conn.in_state_ns(opaque(u64::from(conn.states_len).wrapping_sub(2)) as usize)
         };
         (*slot.0).old_state = conn.old_state;
         (*slot.0).new_state = conn.state;

@@ -182,7 +182,9 @@ fn ended_unseen(tuple: &Tuple) {
 pub fn look_whether_gone(tuple: &Tuple, known: &mut TimeWait, now_ns: u64) {
     let tw = known.tw as *const u8;
     let references: u32 = probe(tw, field!(skc_refcnt)).unwrap_or(0);
-    let is_gone = references == 0 || probe(tw, field!(skc_cookie)) != Some(known.cookie);
+    // A cookie is made when it is first asked for.
+    let is_another = known.cookie != 0 && probe(tw, field!(skc_cookie)) != Some(known.cookie);
+    let is_gone = references == 0 || is_another;
     // Read last: an entry that took the place of the one that was compared is young.
     if is_gone && known.cancelled_ns == 0 && now_ns.saturating_sub(known.began_ns) > SETTLED_NS {
         ended_unseen(tuple);

@@ -407,14 +407,14 @@ impl Live {
         }
     }
 
-    /// What is still open is told with its totals so far.
+    /// What is still open is told with its totals so far, where the kernel can tell them.
     fn refresh(&mut self, kernel: &mut Kernel) {
-        if kernel.refresh_totals().is_ok() {
-            for conn in self.tables.connections() {
-                self.tracker.refresh(conn);
-                if let Some(recorder) = &mut self.recorder {
-                    recorder.refresh(&conn);
-                }
+        // `start.hooks` has said so where it cannot.
+        let _ = kernel.refresh_totals();
+        for conn in self.tables.connections() {
+            self.tracker.refresh(conn);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.refresh(&conn);
             }
         }
     }

@@ -15,7 +15,7 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package, service: None }
 }
 
-const TOOLS: [Tool; 13] = [
+const TOOLS: [Tool; 14] = [
     tool("go", "golang-go"),
     Tool { program: "nginx", package: "nginx-light", service: Some("nginx") },
     tool("ab", "apache2-utils"),
@@ -29,6 +29,8 @@ const TOOLS: [Tool; 13] = [
     tool("python3", "python3"),
     tool("openssl", "openssl"),
     tool("tshark", "tshark"),
+    // Kernel modules for `cargo xtask vm` are compressed.
+    tool("xz", "xz-utils"),
 ];
 
 /// Debian's installers ask `policy-rc.d` before they start a service. Ours is taken away again whatever happens;

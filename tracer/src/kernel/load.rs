@@ -11,6 +11,7 @@ use tracer_ebpf::{ABI_VERSION, Config, PORT_WORDS, running, tables};
 use super::{
     cgroup,
     hooks::{self, Hook, say},
+    object::Object,
     snapshot,
     tables::Tables,
     types::Types,
@@ -19,7 +20,10 @@ use super::{
 use crate::{cli::Shown, filter::Filter, netns, selfcheck};
 
 /// The kernel programs, built from `tracer-ebpf`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_BPF_OBJECT"));
+
+/// TIME_WAITs followed where memory for all of them is taken at once: some 20 MiB. It is the kernel's own usual bound.
+const MAX_PREALLOCATED: u32 = 131_072;
 
 /// Where segments are captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -163,6 +167,13 @@ impl Kernel {
         for port in &options.filter.ports {
             ports[usize::from(*port) / 64] |= 1 << (port % 64);
         }
+        let mut object = Object::new(OBJECT);
+        let mut time_waits = options.max_connections;
+        // Programs at the timers' tracepoints run with a lock of the timers held. Before 6.1 a map's new entry is memory from
+        // the page allocator there, which may wake a thread, which may start a timer.
+        if !types.has_structure("bpf_mem_alloc") && object.preallocate("TIME_WAITS") {
+            time_waits = time_waits.min(MAX_PREALLOCATED);
+        }
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("FIELDS", &fields, true)
@@ -171,8 +182,8 @@ impl Kernel {
             .map_max_entries("RING", options.ring_bytes)
             .map_max_entries("CONNS", options.max_connections)
             .map_max_entries("FLOWS", options.max_connections)
-            .map_max_entries("TIME_WAITS", options.max_connections)
-            .load(OBJECT)
+            .map_max_entries("TIME_WAITS", time_waits)
+            .load(object.bytes())
             .map_err(|error| anyhow!("the kernel refused the programs' maps: {}", say(&error)))
             .with_context(|| {
                 format!(

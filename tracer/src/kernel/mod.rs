@@ -8,6 +8,7 @@ mod interfaces;
 mod load;
 #[cfg(feature = "ebpf-log")]
 mod log;
+mod object;
 mod privileges;
 mod processes;
 mod snapshot;

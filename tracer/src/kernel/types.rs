@@ -56,6 +56,11 @@ impl Types {
         self.0.function_parameters(name)
     }
 
+    /// Whether the kernel has a structure.
+    pub fn has_structure(&self, name: &str) -> bool {
+        self.0.structure_size(name).is_some()
+    }
+
     /// Offsets of all members that the programs read. The second value names those the kernel lacks (or has in
     /// another size), as `structure.member`.
     pub fn fields(&self) -> (Fields, Vec<String>) {

@@ -246,7 +246,9 @@ impl Tracker {
         match event {
             Event::Conn { milestone: milestone::CLOSED, conn, .. } => self.closed(*conn, processes, out),
             Event::Conn { milestone: milestone::LISTENING, conn, .. } => self.listeners.add(&conn),
-            Event::Conn { milestone: milestone::LISTENER_GONE, conn, .. } => self.listeners.remove(&conn),
+            Event::Conn { milestone: milestone::LISTENER_GONE, conn, time_ns } => {
+                self.listeners.remove(&conn, time_ns);
+            }
             Event::Conn { conn, .. } => self.opened(*conn),
             Event::Owner { conn, owner } => {
                 if let Some(known) = self.connections.get_mut(&conn) {

@@ -13,10 +13,16 @@ mod report;
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use xtask::packages;
 
 use self::{
     compatibility::Column,
@@ -43,6 +49,12 @@ pub struct Options {
     /// How often each scenario is played
     #[arg(long, default_value_t = plan::REPEAT)]
     repeat: usize,
+    /// Only the most telling tests, as `cargo xtask test` runs them
+    #[arg(long)]
+    quick: bool,
+    /// How many machines at a time, each of which keeps one CPU busy
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
     /// Write docs/compatibility.md of this run
     #[arg(long)]
     docs: bool,
@@ -55,13 +67,15 @@ impl Options {
     /// What belongs to `cargo xtask test`.
     pub fn standard() -> Self {
         let kernels = STANDARD.map(str::to_owned).into();
-        Self { kernels, repeat: plan::REPEAT, docs: false, filters: Vec::new() }
+        let jobs = thread::available_parallelism().map_or(1, usize::from).min(STANDARD.len());
+        Self { kernels, repeat: plan::REPEAT, quick: true, jobs, docs: false, filters: Vec::new() }
     }
 }
 
 /// Runs every test on every kernel, and fails at the end if one did.
 pub fn vm(root: &Path, options: &Options) -> Result<()> {
     let begin = Instant::now();
+    packages::install_missing()?;
     let cache = cache()?;
     let qemu = Qemu::find(&cache)?;
     let mut kernels = Kernels::new(&cache);
@@ -77,22 +91,22 @@ pub fn vm(root: &Path, options: &Options) -> Result<()> {
         }
     }
     let programs = Programs::build(root, &cache)?;
-    let tests = programs.tests(&options.filters)?;
+    let tests = programs.tests(&options.filters, options.quick)?;
     let common = initramfs::common(&programs, &tests, options.repeat)?;
     let expected = tests.len() + plan::by_other_hooks(&tests).count();
 
-    let mut failed = Vec::new();
-    let mut reports = Vec::new();
-    for (series, kernel) in &found {
-        let (report, well) = run(&qemu, &cache, series, kernel, &common, expected)?;
-        reports.push(report);
-        if !well {
-            failed.push(series.as_str());
-        }
-    }
+    let machine = Machine { qemu: &qemu, cache: &cache, common: &common, expected };
+    let results = at_once(options.jobs, &found, |(series, kernel)| machine.run(series, kernel))?;
+    let failed: Vec<&str> = found
+        .iter()
+        .zip(&results)
+        .filter(|(_, (_, well))| !well)
+        .map(|((series, _), _)| series.as_str())
+        .collect();
     if options.docs {
+        let both = found.iter().zip(&results);
         let columns: Vec<Column<'_>> =
-            found.iter().zip(&reports).map(|((series, _), report)| Column { series, report }).collect();
+            both.map(|((series, _), (report, _))| Column { series, report }).collect();
         compatibility::write(root, &columns)?;
     }
     eprintln!("\n{expected} tests on {} kernels in {} s", found.len(), begin.elapsed().as_secs());
@@ -114,49 +128,80 @@ fn cache() -> Result<PathBuf> {
     Ok(cache)
 }
 
-/// What a kernel told, and whether all tests passed.
-fn run(
-    qemu: &Qemu,
-    cache: &Path,
-    series: &str,
-    kernel: &Kernel,
-    common: &[u8],
-    expected: usize,
-) -> Result<(Report, bool)> {
-    let begin = Instant::now();
-    eprintln!("\n== {series}: {}", kernel.release);
-    let folder = cache.join("runs").join(series);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let [initramfs, console, report] =
-        ["initramfs", "console.log", "report.log"].map(|name| folder.join(name));
-    let archive = [common, &initramfs::modules(kernel)?].concat();
-    fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
-    let boot = Boot {
-        image: &kernel.image,
-        initramfs: &initramfs,
-        console: &console,
-        report: &report,
-        silence: SILENCE,
-    };
-    let mut shown = 0;
-    let end = qemu.run(&boot, |so_far| {
-        let told = Report::parse(so_far);
-        let ended: Vec<_> = told.outcomes.iter().filter(|outcome| outcome.has_ended()).collect();
-        for outcome in &ended[shown..] {
-            eprint!("{outcome}");
+/// Does the work for every item, some of them at a time. The results are in the items' order.
+fn at_once<T: Sync, R: Send>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, items.len().max(1)) {
+            scope.spawn(|| {
+                while let index = next.fetch_add(1, Relaxed)
+                    && let Some(item) = items.get(index)
+                {
+                    let result = work(item);
+                    results.lock().expect("no holder panics").push((index, result));
+                }
+            });
         }
-        shown = ended.len();
-    })?;
-    let told = Report::parse(&qemu::read(&report)?);
-    let trouble = told.trouble(&end, &qemu::read(&console)?);
-    for trouble in &trouble {
-        eprintln!("{trouble}");
+    });
+    let mut results = results.into_inner().expect("no holder panics");
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// What all guests have in common.
+struct Machine<'a> {
+    qemu: &'a Qemu,
+    cache: &'a Path,
+    /// The part of the initramfs.
+    common: &'a [u8],
+    /// How many tests there are.
+    expected: usize,
+}
+
+impl Machine<'_> {
+    /// What a kernel told, and whether all tests passed.
+    fn run(&self, series: &str, kernel: &Kernel) -> Result<(Report, bool)> {
+        let begin = Instant::now();
+        eprintln!("== {series}: {}", kernel.release);
+        let folder = self.cache.join("runs").join(series);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let [initramfs, console, report] =
+            ["initramfs", "console.log", "report.log"].map(|name| folder.join(name));
+        let archive = [self.common, &initramfs::modules(kernel)?].concat();
+        fs::write(&initramfs, archive).with_context(|| format!("cannot write {}", initramfs.display()))?;
+        let boot = Boot {
+            image: &kernel.image,
+            initramfs: &initramfs,
+            console: &console,
+            report: &report,
+            silence: SILENCE,
+        };
+        let mut shown = 0;
+        let end = self.qemu.run(&boot, |so_far| {
+            let told = Report::parse(so_far);
+            let ended: Vec<_> = told.outcomes.iter().filter(|outcome| outcome.has_ended()).collect();
+            for outcome in &ended[shown..] {
+                eprint!("{series:<5}{outcome}");
+            }
+            shown = ended.len();
+        })?;
+        let told = Report::parse(&qemu::read(&report)?);
+        let trouble = told.trouble(&end, &qemu::read(&console)?);
+        for trouble in &trouble {
+            eprintln!("{series}: {trouble}");
+        }
+        let passed = told.outcomes.iter().filter(|outcome| outcome.passed()).count();
+        let well = trouble.is_empty() && passed == self.expected;
+        let seconds = begin.elapsed().as_secs();
+        eprintln!("== {series}: {passed} of {} tests passed in {seconds} s", self.expected);
+        if !well {
+            eprintln!("{series}: the console is in {}", console.display());
+        }
+        Ok((told, well))
     }
-    let passed = told.outcomes.iter().filter(|outcome| outcome.passed()).count();
-    let well = trouble.is_empty() && passed == expected;
-    eprintln!("== {series}: {passed} of {expected} tests passed in {} s", begin.elapsed().as_secs());
-    if !well {
-        eprintln!("{series}: the console is in {}", console.display());
-    }
-    Ok((told, well))
 }

@@ -19,12 +19,28 @@ pub const TESTS: [&str; 15] = [
     "record",
 ];
 
+/// Those of `--quick`: what `cargo xtask test` has time for.
+pub const QUICK: [&str; 10] = [
+    "verifier",
+    "hooks",
+    "lifecycle_close",
+    "lifecycle_open",
+    "lifecycle_reset",
+    "lifecycle_time_wait",
+    "retransmit",
+    "owners",
+    "selfcheck",
+    "unseen",
+];
+
+/// Not among them: it waits for the end of a TIME_WAIT.
+pub const LONG: [&str; 1] = ["expired"];
+
 /// Kinds of hooks that the tracer takes when it is told to, though a better one works on most kernels.
 pub const OTHER_HOOKS: [&str; 2] = ["kprobe", "tracepoint"];
 
-/// The tests whose records come by other hooks then, but for those with one of these in their names, which take long.
+/// The tests whose records come by other hooks then; of them not the [`LONG`] ones.
 const BY_OTHER_HOOKS: [&str; 3] = ["lifecycle_time_wait", "lifecycle_orphan", "owners"];
-const LONG: [&str; 1] = ["expired"];
 
 /// Kind of hooks, program and name of each test that is run again.
 pub fn by_other_hooks(tests: &[(String, String)]) -> impl Iterator<Item = (&'static str, &str, &str)> {
@@ -37,7 +53,8 @@ pub fn by_other_hooks(tests: &[(String, String)]) -> impl Iterator<Item = (&'sta
 }
 
 /// Programs that these tests start.
-pub const PROGRAMS: [&str; 9] = ["sh", "sleep", "cat", "ip", "ss", "nsenter", "nft", "bpftool", "tc"];
+pub const PROGRAMS: [&str; 11] =
+    ["sh", "sleep", "cat", "ip", "ss", "nsenter", "nft", "bpftool", "tc", "mount", "umount"];
 
 /// How often a scenario is played: a guest is some twenty times slower than its host.
 pub const REPEAT: usize = 2;

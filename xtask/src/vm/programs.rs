@@ -42,8 +42,8 @@ impl Programs {
         })
     }
 
-    /// Program and name of every test that has the filter in its name, or no filter.
-    pub fn tests(&self, filters: &[String]) -> Result<Vec<(String, String)>> {
+    /// Program and name of every test that has one of the filters in its name, or of all where there are none.
+    pub fn tests(&self, filters: &[String], quick: bool) -> Result<Vec<(String, String)>> {
         let mut all = Vec::new();
         for name in plan::TESTS {
             let program = self.tests.get(name).with_context(|| format!("no test program {name}"))?;
@@ -52,6 +52,9 @@ impl Programs {
                 cmd::output(Command::new(program).args(["--list", "--format", "terse", "--ignored"]))?;
             for test in named(&listed).filter(|test| !named(&ignored).any(|ignored| ignored == *test)) {
                 let full = format!("{name} {test}");
+                if quick && (!plan::QUICK.contains(&name) || plan::LONG.contains(&test)) {
+                    continue;
+                }
                 if filters.is_empty() || filters.iter().any(|filter| full.contains(filter.as_str())) {
                     all.push((name.to_owned(), test.to_owned()));
                 }

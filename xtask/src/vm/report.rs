@@ -72,8 +72,9 @@ impl Report {
     /// Lines: `release RELEASE`, `hook NAME…`, `begin NAME`, `note TEXT`, `end RESULT MILLISECONDS`, `complete`.
     pub fn parse(text: &str) -> Self {
         let mut report = Self::default();
-        for line in text.lines() {
-            let line = line.trim_end_matches('\r');
+        // The last line may not be whole yet.
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let line = line.trim_end_matches(['\r', '\n']);
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             let rest = rest.to_owned();
             match word {
