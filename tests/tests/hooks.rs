@@ -167,7 +167,7 @@ fn lives(records: &Records, netns: u64) -> Vec<(String, Record)> {
 
 /// Without times, the tracer's own numbers, and how a thing is known.
 fn essence(value: &Value) -> Value {
-    const NOT: [&str; 11] = [
+    const NOT: [&str; 12] = [
         "id",
         "peer",
         "conn",
@@ -177,6 +177,7 @@ fn essence(value: &Value) -> Value {
         "opened",
         "established",
         "closed",
+        "first_seen",
         "began",
         "ended",
     ];
