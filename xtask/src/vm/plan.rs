@@ -37,19 +37,25 @@ pub const QUICK: [&str; 10] = [
 pub const LONG: [&str; 1] = ["expired"];
 
 /// Kinds of hooks that the tracer takes when it is told to, though a better one works on most kernels.
-pub const OTHER_HOOKS: [&str; 2] = ["kprobe", "tracepoint"];
+const OTHER_HOOKS: [&str; 2] = ["kprobe", "tracepoint"];
 
-/// The tests whose records come by other hooks then; of them not the [`LONG`] ones.
-const BY_OTHER_HOOKS: [&str; 3] = ["lifecycle_time_wait", "lifecycle_orphan", "owners"];
+/// The tests whose records come by other hooks then, by the beginning of `PROGRAM NAME`.
+const BY_OTHER_HOOKS: [&str; 4] = ["lifecycle_", "owners ", "selfcheck ", "time_wait_counts "];
+/// And those of `--quick`; `hooks` compares more.
+const QUICK_BY_OTHER_HOOKS: [&str; 3] =
+    ["lifecycle_time_wait reset", "lifecycle_time_wait reused_by_connect", "owners "];
 
 /// Kind of hooks, program and name of each test that is run again.
-pub fn by_other_hooks(tests: &[(String, String)]) -> impl Iterator<Item = (&'static str, &str, &str)> {
-    let again = tests.iter().filter(|(program, name)| {
-        BY_OTHER_HOOKS.contains(&program.as_str()) && !LONG.iter().any(|long| name.contains(long))
-    });
-    OTHER_HOOKS.into_iter().flat_map(move |hooks| {
-        again.clone().map(move |(program, name)| (hooks, program.as_str(), name.as_str()))
-    })
+pub fn by_other_hooks(tests: &[(String, String)], quick: bool) -> Vec<(&'static str, &str, &str)> {
+    let wanted: &[&str] = if quick { &QUICK_BY_OTHER_HOOKS } else { &BY_OTHER_HOOKS };
+    let again = |(program, name): &&(String, String)| {
+        let full = format!("{program} {name}");
+        wanted.iter().any(|wanted| full.starts_with(wanted))
+    };
+    let with = |hooks| {
+        tests.iter().filter(again).map(move |(program, name)| (hooks, program.as_str(), name.as_str()))
+    };
+    OTHER_HOOKS.into_iter().flat_map(with).collect()
 }
 
 /// Programs that these tests start.
