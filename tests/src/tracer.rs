@@ -27,10 +27,16 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The kind of hooks to test (`--hooks`), where it is not to be the best one.
+pub const HOOKS_VARIABLE: &str = "TRACER_HOOKS";
+
 /// The daemon's command line, to be run inside a namespace.
 pub fn command(netns: &Netns, args: &[&str]) -> Result<Command> {
     let binary = binary()?;
     let mut command = netns.command(binary.to_str().context("TRACER_BIN is not UTF-8")?);
+    if let Some(hooks) = env::var_os(HOOKS_VARIABLE) {
+        command.arg("--hooks").arg(hooks);
+    }
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
 }

@@ -22,6 +22,7 @@ const CLIENTS: [&str; 3] = ["plain-client", "threads-client", "dying-client"];
 /// Connections of each client with each server.
 const COUNT: usize = 60;
 const FIRST_PORT: u16 = 8200;
+const PREFORK_PORT: u16 = FIRST_PORT + 1;
 
 #[test]
 #[ignore = "a role that the others start as a process of its own"]
@@ -45,21 +46,28 @@ fn every_connection_has_its_owner() -> Result<()> {
         traffic_net::wait_until_done(&netns)?;
         let run = tracer.stop()?;
         let mut conns = run.records.conns(&netns);
-        let less = "a server's connection has its listener's process, and the record says so";
+        let less = "a server's connection has the process that accepted it, and the record says so";
         if run.records.lack("sock:sock_recv_length", less) {
-            let servers = conns.extract_if(.., |conn| conn.text("/role") == "server");
-            let odd: Vec<Record> = servers.filter(|conn| !is_listeners(conn, &listeners)).collect();
+            let less = "a server's connection has its listener's process, and the record says so";
+            let source = if run.records.lack("inet_csk_accept", less) { "listener" } else { "accept" };
+            // Its workers keep what they accept.
+            let exact = |port: u64| source == "accept" && port == u64::from(PREFORK_PORT);
+            let is_servers = |conn: &Record| {
+                conn.text("/role") == "server" && !conn.count("/local/port").is_some_and(exact)
+            };
+            let servers = conns.extract_if(.., |conn| is_servers(conn));
+            let odd: Vec<Record> = servers.filter(|conn| !is_listeners(conn, &listeners, source)).collect();
             ensure!(odd.is_empty(), "not the listener's:{}", show(&odd));
-            owned.retain(|end| end.role != "server");
+            owned.retain(|end| end.role != "server" || exact(end.local.port().into()));
         }
         check(&owned, &conns)
     })
 }
 
-/// Whether a server's connection is told to be the process's that listens on its port.
-fn is_listeners(conn: &Record, listeners: &HashMap<u64, u32>) -> bool {
+/// Whether a server's connection is told to be the process's that listens on its port, and how that is known.
+fn is_listeners(conn: &Record, listeners: &HashMap<u64, u32>, source: &str) -> bool {
     let pid = conn.count("/local/port").and_then(|port| listeners.get(&port)).copied();
-    conn.text("/process/source") == "listener" && conn.count("/process/pid") == pid.map(u64::from)
+    conn.text("/process/source") == source && conn.count("/process/pid") == pid.map(u64::from)
 }
 
 /// All clients at once with one server: its process, and every end with its owner.

@@ -190,13 +190,17 @@ pub struct Config {
     pub filter_comms: u32,
     /// Inode and cookie of our own network namespace, in which the classifiers are attached.
     pub netns: u32,
+    /// Where `struct pt_regs` has a function's first and third argument and what it returned, in bytes.
+    pub register_first: u32,
+    pub register_third: u32,
+    pub register_returned: u32,
+    /// Tracing programs may call `bpf_get_socket_cookie` (1), as from 5.12 on.
+    pub socket_cookies: u32,
     pub netns_cookie: u64,
     /// Address of `tw_timer_handler`, by which a TIME_WAIT's timer is recognised; 0 when it is not known.
     pub tw_timer_handler: u64,
     /// Unread bytes in the ring at which the daemon is woken.
     pub wake_bytes: u64,
-    /// Tracing programs may call `bpf_get_socket_cookie` (1), as from 5.12 on.
-    pub socket_cookies: u64,
     /// `bpf_ktime_get_ns` before load: ids count from here.
     pub start_ns: u64,
 }
@@ -212,4 +216,4 @@ pub struct HostKey {
     pub addr: [u8; 16],
 }
 
-contract!(Fields = 232, Config = 80, HostKey = 20);
+contract!(Fields = 232, Config = 88, HostKey = 20);

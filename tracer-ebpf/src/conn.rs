@@ -31,12 +31,14 @@ pub mod owner_source {
     pub const NONE: u8 = 0;
     /// The task-file iterator found the socket in the process's file table.
     pub const FILE_TABLE: u8 = 1;
+    /// `current` in `accept`: it may hand the socket on to another process.
+    pub const ACCEPT: u8 = 2;
     /// `current` in the first `recvmsg`/`sendmsg` on the socket.
-    pub const IO: u8 = 2;
+    pub const IO: u8 = 3;
     /// `current` in `connect`.
-    pub const CONNECT: u8 = 3;
+    pub const CONNECT: u8 = 4;
     /// `current` in `listen`.
-    pub const LISTEN: u8 = 4;
+    pub const LISTEN: u8 = 5;
 }
 
 /// Bits of [`Conn::flags`].
@@ -215,16 +217,15 @@ impl Conn {
 }
 
 impl Conn {
-    /// How long it was in the state before the one that the timeline has at `at`, in nanoseconds; [`TIME_UNSEEN`] when
-    /// one of the two changes was not seen.
+    /// How long it was in the state that the timeline has at `at`, in nanoseconds; [`TIME_UNSEEN`] when that has not ended,
+    /// or one of the two changes was not seen.
     #[inline(always)]
-    pub fn in_state_before_ns(&self, at: usize) -> u64 {
-        let Some(before) = at.checked_sub(1).filter(|_| at < MAX_STATES) else { return TIME_UNSEEN };
+    pub fn in_state_ns(&self, at: usize) -> u64 {
         // What is older than the tracer was in its first state before it was seen.
-        if before == 0 && self.flags & conn_flag::PREEXISTING != 0 {
+        if at >= MAX_STATES - 1 || at == 0 && self.flags & conn_flag::PREEXISTING != 0 {
             return TIME_UNSEEN;
         }
-        let (began_ns, ended_ns) = (self.states[before] >> 8, self.states[at] >> 8);
+        let (began_ns, ended_ns) = (self.states[at] >> 8, self.states[at + 1] >> 8);
         if began_ns == TIME_UNSEEN || ended_ns == TIME_UNSEEN { TIME_UNSEEN } else { ended_ns - began_ns }
     }
 }

@@ -30,10 +30,13 @@ static CONFIG: Config = Config {
     filter_pids: 0,
     filter_comms: 0,
     netns: 0,
+    register_first: 0,
+    register_third: 0,
+    register_returned: 0,
+    socket_cookies: 0,
     netns_cookie: 0,
     tw_timer_handler: 0,
     wake_bytes: 0,
-    socket_cookies: 0,
     start_ns: 0,
 };
 #[unsafe(no_mangle)]
@@ -117,6 +120,12 @@ pub fn running() -> bool {
 #[inline(always)]
 pub fn tables_are_whole() -> bool {
     RUNNING.get(running::TABLES).is_some_and(|held| *held == tables::WHOLE)
+}
+
+/// Whether programs are attached that tell of TIME_WAIT.
+#[inline(always)]
+pub fn time_wait_is_followed() -> bool {
+    RUNNING.get(running::TIME_WAIT).is_some_and(|followed| *followed != 0)
 }
 
 /// Something found no room.

@@ -1,18 +1,18 @@
-//! Whose a socket is. `current` is asked only where it is truly the actor: connect, listen, send and receive.
+//! Whose a socket is. `current` is asked only where it is truly the actor: connect, listen, accept, send and receive.
 
 use aya_ebpf::{
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
     },
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    macros::{btf_tracepoint, fexit, kretprobe},
+    programs::{BtfTracePointContext, FExitContext, RetProbeContext},
 };
-use tracer_ebpf::{MISSING, Owner, OwnerRecord, ProcessRecord, kind, owner_source};
+use tracer_ebpf::{Conn, MISSING, Owner, OwnerRecord, ProcessRecord, kind, owner_source};
 
 use crate::{
     fields::{TcpSock, probe},
     globals::{CONNS, PROCESSES, field, now},
-    paths, ring,
+    paths, registers, ring,
 };
 
 /// Fills in the running task's process. Name and start are those of the thread group's leader, as `/proc/PID` shows them.
@@ -69,24 +69,61 @@ pub fn introduce(owner: &Owner, now_ns: u64) {
 /// `sock:sock_recv_length` (6.5+): the reader is an owner; the first one is kept.
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
-    learn(ctx.arg(0))
+    used(ctx.arg(0))
 }
 
 /// `sock:sock_send_length` (6.5+): as for the reader.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
-    learn(ctx.arg(0))
+    used(ctx.arg(0))
+}
+
+/// `inet_csk_accept(sk, arg)` returns (6.11+): who accepted is the owner, until another one is seen to use the socket.
+#[fexit]
+pub fn accepted(ctx: FExitContext) -> i32 {
+    took(ctx.arg(2))
+}
+
+/// `inet_csk_accept(sk, flags, err, kern)`
+#[fexit]
+pub fn accepted_flags(ctx: FExitContext) -> i32 {
+    took(ctx.arg(4))
+}
+
+/// The same where there is no `fexit`. Of tasks that wait in `accept`, more than some two for each CPU, it tells nothing.
+#[kretprobe]
+pub fn accepted_kretprobe(ctx: RetProbeContext) -> i32 {
+    registers::returned(&ctx).map_or(0, |sk| took(sk as *const u8))
 }
 
 #[inline(always)]
-fn learn(sk: *const u8) -> i32 {
-    let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
-    // SAFETY: a live map value.
-    let conn = unsafe { &mut *conn };
-    if conn.owner.source >= owner_source::IO || TcpSock::from_sock(sk).is_none() {
-        return 0;
+fn took(sk: *const u8) -> i32 {
+    less_known(sk, owner_source::ACCEPT).map_or(0, |conn| learn(conn, owner_source::ACCEPT))
+}
+
+#[inline(always)]
+fn used(sk: *const u8) -> i32 {
+    match less_known(sk, owner_source::IO) {
+        // Sockets of all protocols come here.
+        Some(conn) if TcpSock::from_sock(sk).is_some() => learn(conn, owner_source::IO),
+        _ => 0,
     }
-    current(&mut conn.owner, owner_source::IO);
+}
+
+/// A connection whose owner is not known so well yet.
+#[inline(always)]
+fn less_known(sk: *const u8, source: u8) -> Option<&'static mut Conn> {
+    // SAFETY: a live map value.
+    CONNS
+        .get_ptr_mut(&(sk as u64))
+        .map(|conn| unsafe { &mut *conn })
+        .filter(|conn| conn.owner.source < source)
+}
+
+/// The running process is the owner.
+#[inline(always)]
+fn learn(conn: &mut Conn, source: u8) -> i32 {
+    current(&mut conn.owner, source);
     let now_ns = now();
     introduce(&conn.owner, now_ns);
     let Some(slot) = ring::reserve::<OwnerRecord>(kind::OWNER, 0, now_ns) else {

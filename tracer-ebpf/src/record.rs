@@ -167,7 +167,7 @@ pub struct StateRecord {
     pub header: Header,
     pub conn: u64,
     pub tuple: Tuple,
-    /// As [`Conn::in_state_before_ns`].
+    /// As [`Conn::in_state_ns`], of the old state.
     pub in_state_ns: u64,
     pub old_state: u8,
     pub new_state: u8,
@@ -255,7 +255,9 @@ pub mod running {
     pub const PROGRAMS: u32 = 0;
     /// One of [`super::tables`].
     pub const TABLES: u32 = 1;
-    pub const COUNT: u32 = 2;
+    /// 1: programs are attached that tell of TIME_WAIT.
+    pub const TIME_WAIT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// What the tables of connections and of TIME_WAIT hold.

@@ -9,7 +9,7 @@ use crate::{
     connections,
     fields::{Members, TcpSock},
     flows,
-    globals::{CONNECTING, CONNS, config, count_in, debug, now, running, tables_are_whole},
+    globals::{CONNECTING, CONNS, config, count_in, debug, now, opaque, running, tables_are_whole},
     owner, ring, timewait,
     twice::{self, Twice},
 };
@@ -175,7 +175,7 @@ fn report(conn: &mut Conn, now_ns: u64) {
         (*slot.0).in_state_ns = if conn.flags & conn_flag::STATES_CUT != 0 {
             TIME_UNSEEN
         } else {
-            conn.in_state_before_ns(conn.states_len as usize - 1)
+            conn.in_state_ns(opaque(u64::from(conn.states_len).wrapping_sub(2)) as usize)
         };
         (*slot.0).old_state = conn.old_state;
         (*slot.0).new_state = conn.state;

@@ -1,26 +1,19 @@
-//! TIME_WAIT: a mini-socket takes over from the socket (`tcp_time_wait`), and nothing traces that. But it lives exactly as
-//! long as its timer is armed, and timers are traced: `timer:timer_start` begins it, `timer:timer_expire_entry` and
-//! `timer:timer_cancel` end it. (`net/ipv4/inet_timewait_sock.c`: `inet_twsk_schedule`, `tw_timer_handler`,
-//! `inet_twsk_deschedule_put`.)
+//! TIME_WAIT: a mini-socket takes over from the socket (`tcp_time_wait`). What `mini_sockets` or `timers` see of it is told
+//! here, the same whichever of them is attached. (`net/ipv4/inet_timewait_sock.c`)
 //!
-//! Each program runs twice (see `twice`). Here the table tells the second one that all is
-//! done.
+//! What runs twice (see `twice`) is told by the table that all is done.
 
-use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
-};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use tracer_ebpf::{
     Conn, MISSING, TimeWait, TimeWaitRecord, Tuple, conn_flag, counter, end_cause, kind, netns_count, state,
     tcp_flag, time_wait,
 };
 
 use crate::{
-    fields::{AF_INET6, load, mapped, probe},
+    fields::{AF_INET6, mapped, probe},
     globals::{
-        CONNECTING, CONNS, TIME_WAITS, config, count, count_in, field, now, running, tables_are_full,
-        tables_are_whole,
+        CONNECTING, CONNS, TIME_WAITS, config, count, count_in, field, now, tables_are_full,
+        tables_are_whole, time_wait_is_followed,
     },
     ring,
 };
@@ -35,63 +28,6 @@ const SETTLED_NS: u64 = 1_000_000_000;
 /// How long after a SYN or RST an end is still its work: the classifier and the stack see it in the same run, or on
 /// loopback with the backlog between.
 const HINT_NS: u64 = 5_000_000;
-
-#[btf_tracepoint(function = "timer_start")]
-pub fn timer_start(ctx: BtfTracePointContext) -> i32 {
-    if let Some(tw) = mini_socket(ctx.arg(0)) {
-        started(tw);
-    }
-    0
-}
-
-#[btf_tracepoint(function = "timer_start")]
-pub fn timer_start_again(ctx: BtfTracePointContext) -> i32 {
-    if let Some(tw) = mini_socket(ctx.arg(0)) {
-        started(tw);
-    }
-    0
-}
-
-#[btf_tracepoint(function = "timer_cancel")]
-pub fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
-    if let Some(tw) = mini_socket(ctx.arg(0)) {
-        look_whether_new(tw);
-        stopped(tw, time_wait::CANCELLED);
-    }
-    0
-}
-
-#[btf_tracepoint(function = "timer_cancel")]
-pub fn timer_cancel_again(ctx: BtfTracePointContext) -> i32 {
-    if let Some(tw) = mini_socket(ctx.arg(0)) {
-        stopped(tw, time_wait::CANCELLED);
-    }
-    0
-}
-
-#[btf_tracepoint(function = "timer_expire_entry")]
-pub fn timer_expire_entry(ctx: BtfTracePointContext) -> i32 {
-    if let Some(tw) = mini_socket(ctx.arg(0)) {
-        stopped(tw, time_wait::EXPIRED);
-    }
-    0
-}
-
-#[btf_tracepoint(function = "timer_expire_entry")]
-pub fn timer_expire_entry_again(ctx: BtfTracePointContext) -> i32 {
-    if let Some(tw) = mini_socket(ctx.arg(0)) {
-        stopped(tw, time_wait::EXPIRED);
-    }
-    0
-}
-
-/// The mini-socket that a timer belongs to, when it is one's.
-#[inline(always)]
-fn mini_socket(timer: *const u8) -> Option<*const u8> {
-    let function: u64 = load(timer, field!(timer_function));
-    (function == config!(tw_timer_handler) && running())
-        .then(|| timer.wrapping_sub(field!(tw_timer) as usize))
-}
 
 /// Both ends of a mini-socket, which begins with a `sock_common`. Returns its address family.
 #[inline(always)]
@@ -111,8 +47,9 @@ fn identify(tw: *const u8, tuple: &mut Tuple) -> Option<u8> {
     Some(family as u8)
 }
 
+/// A mini-socket begins, or its timer is armed once more.
 #[inline(never)]
-fn started(tw: *const u8) -> Option<()> {
+pub fn started(tw: *const u8) -> Option<()> {
     let mut tuple = Tuple::default();
     let family = identify(tw, &mut tuple)?;
     let references: u32 = probe(tw, field!(skc_refcnt))?;
@@ -149,6 +86,20 @@ fn started(tw: *const u8) -> Option<()> {
     Some(())
 }
 
+/// Its timer is set anew, without being taken down: the peer's FIN came, or something that it had sent before.
+#[inline(never)]
+pub fn rearmed(tw: *const u8) -> Option<()> {
+    let mut tuple = Tuple::default();
+    identify(tw, &mut tuple)?;
+    let known = TIME_WAITS.get_ptr_mut(&tuple)?;
+    // SAFETY: a live map value.
+    let known = unsafe { &mut *known };
+    if known.tw == tw as u64 && known.cancelled_ns == 0 {
+        report(tw, &tuple, known, time_wait::REARMED, end_cause::UNKNOWN);
+    }
+    Some(())
+}
+
 /// One that was there before the tracer.
 #[inline(never)]
 pub fn found(tw: *const u8) -> Option<()> {
@@ -169,8 +120,9 @@ pub fn found(tw: *const u8) -> Option<()> {
     Some(())
 }
 
+/// A mini-socket ends; or its timer is taken down, which may be only to arm it once more.
 #[inline(never)]
-fn stopped(tw: *const u8, what: u16) -> Option<()> {
+pub fn stopped(tw: *const u8, what: u16) -> Option<()> {
     let mut tuple = Tuple::default();
     identify(tw, &mut tuple)?;
     let known = TIME_WAITS.get_ptr_mut(&tuple)?;
@@ -200,10 +152,10 @@ fn stopped(tw: *const u8, what: u16) -> Option<()> {
     Some(())
 }
 
-/// One that ends and is in no table, though all were entered: its beginning was not seen. That a timer
-/// runs out is told by two events; this is for the first.
+/// One that ends and is in no table, though all were entered: its beginning was not seen. For the first event that
+/// tells of an end.
 #[inline(never)]
-fn look_whether_new(tw: *const u8) -> Option<()> {
+pub fn look_whether_new(tw: *const u8) -> Option<()> {
     let mut tuple = Tuple::default();
     let family = identify(tw, &mut tuple)?;
     if !tables_are_whole() || TIME_WAITS.get_ptr(&tuple).is_some() {
@@ -291,7 +243,7 @@ fn report(tw: *const u8, tuple: &Tuple, known: &TimeWait, what: u16, cause: u8) 
 /// Whether TIME_WAIT is followed on this kernel.
 #[inline(always)]
 pub fn followed() -> bool {
-    config!(tw_timer_handler) != 0 && field!(skc_cookie) != MISSING
+    field!(skc_cookie) != MISSING && time_wait_is_followed()
 }
 
 /// Whether a mini-socket took over from this socket: then it was made just before the socket's change to CLOSE.

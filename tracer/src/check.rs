@@ -28,6 +28,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         payload: true,
         segments: Some(Shown::All),
         capture: None,
+        hooks: args.hooks,
         ring_bytes: 1 << 20,
         max_connections: 1024,
     };
@@ -42,14 +43,21 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     };
     let mut cannot_run = false;
     for hook in &kernel.hooks {
-        match (&hook.reason, hook.lost) {
-            (Some(reason), lost) => {
+        let reason = hook.reason.as_deref().unwrap_or_default();
+        match (hook.way, hook.lost) {
+            (Some(way), _) if hook.attached => {
+                println!("ok        {} by {way}", hook.name);
+                if args.verbose > 0 && !reason.is_empty() {
+                    println!("          not better: {reason}");
+                }
+            }
+            (_, Some(lost)) => {
                 cannot_run |= hook.required;
                 println!("missing   {}: {reason}", hook.name);
-                println!("          lost: {}", lost.unwrap_or("nothing"));
+                println!("          lost: {lost}");
                 println!("          remedy: {}", remedy(&hook.name));
             }
-            (None, _) => println!("ok        {} by {}", hook.name, hook.way.unwrap_or("tp_btf")),
+            (_, None) => println!("not used  {}: {reason}", hook.name),
         }
     }
     println!("ok        cgroup_skb (attached to the root control group at start)");

@@ -100,6 +100,7 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
         payload: !args.common.no_http,
         segments: args.common.segments,
         capture: args.capture(),
+        hooks: args.hooks,
         ring_bytes: args.ring_bytes(),
         max_connections: args.common.max_connections,
     };

@@ -13,6 +13,7 @@ use std::{
     ptr, thread,
     time::{Duration, Instant},
 };
+use tests::tracer::HOOKS_VARIABLE;
 
 /// How long one test may run.
 const LIMIT: Duration = Duration::from_secs(400);
@@ -68,23 +69,64 @@ fn run() -> Result<bool> {
     let environment: Vec<(&str, &str)> =
         words().filter(|(word, _)| *word == "env").filter_map(|(_, rest)| rest.split_once(' ')).collect();
     hooks(&environment, &mut report)?;
+    let mut guest = Guest { environment, report };
     let mut passed = true;
-    for (_, rest) in words().filter(|(word, _)| *word == "test") {
-        let (program, test) = rest.split_once(' ').context("a test without a name")?;
-        let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
-        println!("==== {name} {test}");
-        report.line(&format!("begin {name} {test}"))?;
+    for (word, rest) in words() {
+        passed &= match word {
+            "test" => guest.test(None, rest)?,
+            "test-by" => {
+                let (hooks, rest) = rest.split_once(' ').context("no kind of hooks")?;
+                guest.test(Some(hooks), rest)?
+            }
+            _ => true,
+        };
+    }
+    guest.report.line("complete")?;
+    Ok(passed)
+}
+
+/// What tests run in.
+struct Guest<'a> {
+    environment: Vec<(&'a str, &'a str)>,
+    report: Report,
+}
+
+impl Guest<'_> {
+    /// Runs `PROGRAM NAME`, with a kind of hooks if one is named and to be had; whether it passed.
+    fn test(&mut self, hooks: Option<&str>, test: &str) -> Result<bool> {
+        let (program, test) = test.split_once(' ').context("a test without a name")?;
+        let file = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+        let name = hooks.map_or(format!("{file} {test}"), |hooks| format!("{file} {test} ({hooks})"));
+        println!("==== {name}");
+        self.report.line(&format!("begin {name}"))?;
         let begin = Instant::now();
         let mut command = Command::new(program);
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
-        command.env_clear().envs(environment.iter().copied()).env("TRACER_NOTES", REPORT);
-        let result = outcome(&mut command);
-        passed &= result == "ok";
-        println!("==== {name} {test}: {result}");
-        report.line(&format!("end {result} {}", begin.elapsed().as_millis()))?;
+        command.env_clear().envs(self.environment.iter().copied()).env("TRACER_NOTES", REPORT);
+        let result = match hooks {
+            Some(hooks) if !self.attaches(hooks)? => {
+                self.report
+                    .line(&format!("note not run with --hooks {hooks}, which does not attach here"))?;
+                "ok".to_owned()
+            }
+            Some(hooks) => outcome(command.env(HOOKS_VARIABLE, hooks)),
+            None => outcome(&mut command),
+        };
+        println!("==== {name}: {result}");
+        self.report.line(&format!("end {result} {}", begin.elapsed().as_millis()))?;
+        Ok(result == "ok")
     }
-    report.line("complete")?;
-    Ok(passed)
+
+    fn attaches(&self, hooks: &str) -> Result<bool> {
+        let check = tracer(&self.environment)?.args(["check", "--hooks", hooks]).status();
+        Ok(check.context("cannot start tracer")?.success())
+    }
+}
+
+/// The daemon's binary.
+fn tracer(environment: &[(&str, &str)]) -> Result<Command> {
+    let path = environment.iter().find(|(name, _)| *name == "TRACER_BIN").context("no TRACER_BIN")?.1;
+    Ok(Command::new(path))
 }
 
 struct Report(File);
@@ -100,9 +142,8 @@ impl Report {
 
 /// How each hook is attached on this kernel: `hook NAME`, way, reason and what is lost, with tabs between.
 fn hooks(environment: &[(&str, &str)], report: &mut Report) -> Result<()> {
-    let tracer = environment.iter().find(|(name, _)| *name == "TRACER_BIN").context("no TRACER_BIN")?.1;
     Command::new("ip").args(["link", "set", "lo", "up"]).envs(environment.iter().copied()).status()?;
-    let told = Command::new(tracer).args(["--duration", "1s"]).stdin(Stdio::null()).output();
+    let told = tracer(environment)?.args(["--duration", "1s"]).stdin(Stdio::null()).output();
     let told = told.context("cannot start tracer")?;
     io::stderr().write_all(&told.stderr)?;
     let start = told.stdout.split(|byte| *byte == b'\n').next().unwrap_or_default();

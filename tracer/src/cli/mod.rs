@@ -6,7 +6,7 @@ mod values;
 pub use common::{CommonArgs, Shown};
 
 use crate::filter::Filter;
-use crate::kernel::Capture;
+use crate::kernel::{Capture, Tier};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -109,6 +109,10 @@ pub enum Command {
 /// Options of `tracer check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
+    /// As for `trace`
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub hooks: Option<Tier>,
+
     /// Say more on standard error; -vv says still more
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
@@ -132,6 +136,13 @@ pub struct TraceArgs {
     /// exchange may be missed; and it keeps CAP_SYS_ADMIN, to enter them.
     #[arg(long, value_enum, value_name = "WHERE", hide_possible_values = true, help_heading = "What to see")]
     pub capture: Option<Capture>,
+
+    /// Only this kind of hooks for TIME_WAIT and accepted sockets [default: the best that this kernel allows]
+    ///
+    /// For tests, and for trouble: what is written is the same, but for who owns a socket that a process accepted and none
+    /// has used. With `tracepoint` the kernel runs a program for every timer of the machine.
+    #[arg(long, value_enum, value_name = "KIND", help_heading = "What to see")]
+    pub hooks: Option<Tier>,
 
     #[command(flatten)]
     pub common: CommonArgs,

@@ -213,6 +213,12 @@ impl Btf {
         self.named(name, kind::FUNC).is_some()
     }
 
+    /// Number of parameters of a function.
+    pub fn function_parameters(&self, name: &str) -> Option<usize> {
+        let prototype = self.resolve(self.named(name, kind::FUNC)?.size_or_type)?;
+        (prototype.kind == kind::FUNC_PROTO).then_some(prototype.len)
+    }
+
     /// Size of a structure in bytes.
     pub fn structure_size(&self, name: &str) -> Option<usize> {
         self.named(name, kind::STRUCT).map(|found| found.size_or_type as usize)

@@ -2,7 +2,7 @@
 
 use aya::{Btf, Ebpf, programs::BtfTracePoint};
 
-use super::types::Types;
+use super::{types::Types, ways::Ways};
 
 /// A wanted hook and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Hook {
     /// How it is (or would be) attached.
     pub way: Option<&'static str>,
     pub attached: bool,
-    /// Why not.
+    /// Why not, or not in the best way.
     pub reason: Option<String>,
     /// What is not known for lack of it.
     pub lost: Option<&'static str>,
@@ -26,8 +26,15 @@ struct Wanted {
     required: bool,
 }
 
-/// What is lost without the timers' tracepoints.
-const TIME_WAIT: &str = "time_wait records, and whether the kernel had room for a TIME_WAIT";
+/// What is lost without the timers' tracepoints, where nothing else tells of TIME_WAIT.
+pub const TIME_WAIT: &str = "time_wait records, and whether the kernel had room for a TIME_WAIT";
+
+/// What is lost without those of reading and writing, where it is not known who accepts.
+const READERS: &str = "the process of accepted sockets (their listener's is given instead)";
+const WRITERS: &str = "the process of accepted sockets that only send (their listener's is given instead)";
+/// And where it is.
+const HANDED_ON: &str =
+    "the process that an accepted socket was handed on to (who accepted it is given instead)";
 
 const WANTED: [Wanted; 11] = [
     Wanted {
@@ -48,16 +55,8 @@ const WANTED: [Wanted; 11] = [
     },
     Wanted { tracepoint: "tcp:tcp_send_reset", lost: "close.how rst_sent, close.reason", required: false },
     Wanted { tracepoint: "tcp:tcp_receive_reset", lost: "close.how rst_received", required: false },
-    Wanted {
-        tracepoint: "sock:sock_recv_length",
-        lost: "the process of accepted sockets (their listener's is given instead)",
-        required: false,
-    },
-    Wanted {
-        tracepoint: "sock:sock_send_length",
-        lost: "the process of accepted sockets that only send (their listener's is given instead)",
-        required: false,
-    },
+    Wanted { tracepoint: "sock:sock_recv_length", lost: READERS, required: false },
+    Wanted { tracepoint: "sock:sock_send_length", lost: WRITERS, required: false },
     Wanted { tracepoint: "timer:timer_start", lost: TIME_WAIT, required: false },
     Wanted { tracepoint: "timer:timer_cancel", lost: TIME_WAIT, required: false },
     Wanted { tracepoint: "timer:timer_expire_entry", lost: TIME_WAIT, required: false },
@@ -79,24 +78,35 @@ impl Wanted {
         self.tracepoint.split_once(':').map_or(self.tracepoint, |(_, name)| name)
     }
 
-    fn hook(&self, result: Result<(), String>) -> Hook {
+    fn hook(&self, result: Result<(), String>, ways: &Ways) -> Hook {
         let attached = result.is_ok();
+        let lost =
+            if ways.accepts && [READERS, WRITERS].contains(&self.lost) { HANDED_ON } else { self.lost };
+        let better = ways.timers.clone().filter(|_| self.lost == TIME_WAIT);
         Hook {
             name: self.tracepoint.to_owned(),
             way: attached.then_some("tp_btf"),
             attached,
-            reason: result.err(),
-            lost: (!attached).then_some(self.lost),
+            reason: result.err().or(better),
+            lost: (!attached).then_some(lost),
             required: self.required,
         }
     }
 }
 
-/// Loads every tracepoint program that the kernel has a tracepoint for, and attaches it when `attach` says so. `timers`:
-/// the timers of TIME_WAIT can be told from others, and so are of use.
-pub fn tracepoints(ebpf: &mut Ebpf, types: &Types, btf: &Btf, attach: bool, timers: bool) -> Vec<Hook> {
+/// Loads every tracepoint program that the kernel has a tracepoint for, and attaches it when `attach` says so. `ways` tells
+/// what is known without them; `timers`, that those of TIME_WAIT can be told from others.
+pub fn tracepoints(
+    ebpf: &mut Ebpf,
+    types: &Types,
+    btf: &Btf,
+    attach: bool,
+    ways: &Ways,
+    timers: bool,
+) -> Vec<Hook> {
     WANTED
         .iter()
+        .filter(|wanted| wanted.lost != TIME_WAIT || ways.timers.is_some())
         .map(|wanted| {
             let result = match wanted.program(types) {
                 None => Err("this kernel has no such tracepoint".to_owned()),
@@ -112,14 +122,14 @@ pub fn tracepoints(ebpf: &mut Ebpf, types: &Types, btf: &Btf, attach: bool, time
             if let (Ok(()), Some((_, again))) = (&result, again) {
                 let _ = tracepoint(ebpf, again, wanted.name(), btf, attach);
             }
-            wanted.hook(result)
+            wanted.hook(result, ways)
         })
         .collect()
 }
 
-/// Programs that run beside one of the same tracepoint, for what that cannot see: the kernel does not run a program
+/// Programs that run beside one of the same hook, for what that cannot see: the kernel does not run a program
 /// inside of itself. Without them more is missed.
-const AGAIN: [(&str, &str); 9] = [
+const AGAIN: [(&str, &str); 10] = [
     ("inet_sock_set_state", "inet_sock_set_state_again"),
     ("tcp_destroy_sock", "tcp_destroy_sock_again"),
     ("tcp_retransmit_skb", "tcp_retransmit_skb_again"),
@@ -129,9 +139,10 @@ const AGAIN: [(&str, &str); 9] = [
     ("timer_start", "timer_start_again"),
     ("timer_cancel", "timer_cancel_again"),
     ("timer_expire_entry", "timer_expire_entry_again"),
+    ("time_wait_begins", "time_wait_begins_again"),
 ];
 
-/// Whether a program is one of two for its tracepoint: what one of them misses, the other sees.
+/// Whether a program is one of two for its hook: what one of them misses, the other sees.
 pub fn is_paired(program: &str) -> bool {
     AGAIN.iter().any(|(first, second)| program == *first || program == *second)
 }
@@ -161,6 +172,8 @@ pub fn say(error: &dyn std::error::Error) -> String {
         }
         cause = inner.source();
     }
+    // Not every refusal is the verifier's.
+    let text = text.trim_end().strip_suffix(". Verifier output:").unwrap_or(&text);
     let statistics = |line: &str| STATISTICS.iter().any(|beginning| line.starts_with(beginning));
     let lines: Vec<&str> =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !statistics(line)).collect();

@@ -15,6 +15,7 @@ use super::{
     snapshot,
     tables::Tables,
     types::Types,
+    ways::{REGISTERS, Tier, Ways},
 };
 use crate::{cli::Shown, filter::Filter, netns, selfcheck};
 
@@ -51,6 +52,8 @@ pub struct Options {
     pub segments: Option<Shown>,
     /// None: at the root control group, or where that is not possible by tc.
     pub capture: Option<Capture>,
+    /// None: the best that this kernel allows.
+    pub hooks: Option<Tier>,
     /// Size of the ring in bytes, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     pub max_connections: u32,
@@ -73,7 +76,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads every program into the kernel and attaches nothing: what `tracer check` reports.
+    /// Loads every program into the kernel: what `tracer check` reports. Attaches only those that there are other ways for,
+    /// and has none of them do anything.
     ///
     /// # Errors
     /// The kernel has no usable BTF, or refuses a map.
@@ -148,13 +152,16 @@ impl Kernel {
             filter_pids: u32::from(!options.filter.pids.is_empty()),
             filter_comms: u32::from(!options.filter.comms.is_empty()),
             netns: netns::own(),
+            register_first: REGISTERS.first,
+            register_third: REGISTERS.third,
+            register_returned: REGISTERS.returned,
             netns_cookie: match fields.net_cookie {
                 tracer_ebpf::MISSING => netns::own().into(),
                 _ => netns::own_cookie(),
             },
             tw_timer_handler: time_wait_timer(&types, &fields),
             wake_bytes: u64::from(options.ring_bytes) / 8,
-            socket_cookies: u64::from(types.has_function("bpf_get_socket_ptr_cookie")),
+            socket_cookies: u32::from(types.has_function("bpf_get_socket_ptr_cookie")),
             start_ns: monotonic_ns(),
         };
         let mut ports = [0u64; PORT_WORDS];
@@ -189,7 +196,15 @@ impl Kernel {
         #[cfg(feature = "ebpf-log")]
         let log = super::log::KernelLog::start(&mut ebpf);
         super::tables::set_filters(&mut ebpf, &options.filter)?;
-        let hooks = hooks::tracepoints(&mut ebpf, &types, &btf, attach, config.tw_timer_handler != 0);
+        let ways = Ways::attach(&mut ebpf, &types, &btf, options.hooks)?;
+        let mut hooks =
+            hooks::tracepoints(&mut ebpf, &types, &btf, attach, &ways, config.tw_timer_handler != 0);
+        let untold = hooks.iter().find(|hook| hook.lost == Some(hooks::TIME_WAIT));
+        if let (Some(tier), Some(hook)) = (options.hooks, untold) {
+            bail!(tier.refused(&format!("{}: {}", hook.name, hook.reason.as_deref().unwrap_or_default())));
+        }
+        let follows_time_wait = untold.is_none();
+        hooks.extend(ways.hooks);
         let mut kernel = Self {
             ebpf,
             hooks,
@@ -199,11 +214,12 @@ impl Kernel {
             counters: selfcheck::Kernel {
                 tw_counts_begins: types.member("inet_timewait_sock", "tw_kill").is_none(),
                 shows_resets_without_socket: types.tracepoint_arguments("tcp_send_reset") == Some(3),
-                follows_time_wait: config.tw_timer_handler != 0,
+                follows_time_wait,
             },
             #[cfg(feature = "ebpf-log")]
             log,
         };
+        kernel.running()?.set(running::TIME_WAIT, u32::from(follows_time_wait), 0)?;
         kernel
             .classifier()?
             .load()
@@ -346,7 +362,7 @@ pub fn monotonic_ns() -> u64 {
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
-/// Address of `tw_timer_handler`, by which a TIME_WAIT's timer is recognised; 0 when TIME_WAIT cannot be followed: the
+/// Address of `tw_timer_handler`, by which a TIME_WAIT's timer is recognised; 0 when it cannot be: the
 /// symbol is hidden (`kernel.kptr_restrict`), or the kernel lacks a piece.
 fn time_wait_timer(types: &Types, fields: &tracer_ebpf::Fields) -> u64 {
     let members =

@@ -14,6 +14,7 @@ mod processes;
 mod snapshot;
 mod tables;
 pub mod types;
+mod ways;
 
 pub use elsewhere::Elsewhere;
 pub use hooks::Hook;
@@ -22,3 +23,4 @@ pub use load::{Capture, Kernel, Options};
 pub use privileges::{drop_unneeded, lockdown, missing_privileges};
 pub use processes::ProcProcesses;
 pub use tables::Tables;
+pub use ways::Tier;

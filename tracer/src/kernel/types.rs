@@ -51,6 +51,11 @@ impl Types {
         self.0.has_function(name)
     }
 
+    /// Number of a function's parameters, `None` when the kernel's types lack it.
+    pub fn function_parameters(&self, name: &str) -> Option<usize> {
+        self.0.function_parameters(name)
+    }
+
     /// Whether the kernel has a structure.
     pub fn has_structure(&self, name: &str) -> bool {
         self.0.structure_size(name).is_some()
@@ -175,6 +180,8 @@ mod tests {
         assert_eq!(types.member("sock_common", "no_such_member"), None);
         assert_eq!(types.tracepoint_arguments("inet_sock_set_state"), Some(3));
         assert_eq!(types.tracepoint_arguments("no_such_tracepoint"), None);
+        assert_eq!(types.function_parameters("inet_twsk_kill"), Some(1));
+        assert_eq!(types.function_parameters("no_such_function"), None);
         let (fields, missing) = types.fields();
         assert_eq!(missing, Vec::<String>::new());
         assert_eq!(fields.skc_family, 16);

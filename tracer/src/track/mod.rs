@@ -552,6 +552,7 @@ impl Tracker {
         let (owner, source) = match conn.owner.source {
             owner_source::NONE => (*self.listeners.find(conn)?, "listener"),
             owner_source::FILE_TABLE => (conn.owner, "file_table"),
+            owner_source::ACCEPT => (conn.owner, "accept"),
             owner_source::IO => (conn.owner, "socket_io"),
             owner_source::CONNECT => (conn.owner, "connect"),
             _ => (conn.owner, "listen"),

@@ -17,7 +17,7 @@ the kernel at hand.
 
 ## Hooks
 
-How each is attached; — where it cannot be.
+How each is attached; — where it cannot be, or where another one tells the same.
 
 ";
 
@@ -55,7 +55,8 @@ fn text(columns: &[Column<'_>]) -> String {
     row("kernel", &mut columns.iter().map(|column| column.report.release.clone().unwrap_or_default()));
 
     for Column { series, report } in columns {
-        let missing: Vec<&Hook> = report.hooks.iter().filter(|hook| hook.way.is_none()).collect();
+        let missing: Vec<&Hook> =
+            report.hooks.iter().filter(|hook| hook.way.is_none() && !hook.lost.is_empty()).collect();
         let notes: BTreeSet<&String> = report.outcomes.iter().flat_map(|outcome| &outcome.notes).collect();
         if missing.is_empty() && notes.is_empty() {
             continue;

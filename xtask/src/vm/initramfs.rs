@@ -19,8 +19,17 @@ const PLAN: &str = "/plan";
 const MODULES: &str = "/modules";
 const TESTS: &str = "/tests";
 
-/// The first process, the daemon, the tests and what they call. `tests` are program and name of each.
-pub fn common(programs: &Programs, tests: &[(String, String)], repeat: usize) -> Result<Vec<u8>> {
+/// Kind of hooks, program and name of a test.
+type ByHooks<'a> = (&'a str, &'a str, &'a str);
+
+/// The first process, the daemon, the tests and what they call. `tests` are program and name of each, `again` those that
+/// are run with a kind of hooks as well.
+pub fn common(
+    programs: &Programs,
+    tests: &[(String, String)],
+    again: &[ByHooks<'_>],
+    repeat: usize,
+) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in ["bin", "sbin", "lib", "lib64"] {
         let usr = Path::new("usr").join(folder);
@@ -36,7 +45,7 @@ pub fn common(programs: &Programs, tests: &[(String, String)], repeat: usize) ->
     for program in used {
         archive.copy(&Path::new(TESTS).join(program), &programs.tests[program])?;
     }
-    archive.file(Path::new(PLAN), plan_text(tests, repeat).as_bytes());
+    archive.file(Path::new(PLAN), plan_text(tests, again, repeat).as_bytes());
     add_programs(&mut archive)?;
     Ok(archive.finish())
 }
@@ -51,7 +60,7 @@ pub fn modules(kernel: &Kernel) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-fn plan_text(tests: &[(String, String)], repeat: usize) -> String {
+fn plan_text(tests: &[(String, String)], again: &[ByHooks<'_>], repeat: usize) -> String {
     let mut text = String::new();
     for (name, value) in plan::ENVIRONMENT {
         text.push_str(&format!("env {name} {value}\n"));
@@ -59,6 +68,9 @@ fn plan_text(tests: &[(String, String)], repeat: usize) -> String {
     text.push_str(&format!("env TRACER_REPEAT {repeat}\nenv TRACER_PATIENCE {}\n", plan::PATIENCE));
     for (program, test) in tests {
         text.push_str(&format!("test {TESTS}/{program} {test}\n"));
+    }
+    for (hooks, program, test) in again {
+        text.push_str(&format!("test-by {hooks} {TESTS}/{program} {test}\n"));
     }
     text
 }

@@ -92,9 +92,11 @@ pub fn vm(root: &Path, options: &Options) -> Result<()> {
     }
     let programs = Programs::build(root, &cache)?;
     let tests = programs.tests(&options.filters, options.quick)?;
-    let common = initramfs::common(&programs, &tests, options.repeat)?;
+    let again = plan::by_other_hooks(&tests, options.quick);
+    let common = initramfs::common(&programs, &tests, &again, options.repeat)?;
+    let expected = tests.len() + again.len();
 
-    let machine = Machine { qemu: &qemu, cache: &cache, common: &common, expected: tests.len() };
+    let machine = Machine { qemu: &qemu, cache: &cache, common: &common, expected };
     let results = at_once(options.jobs, &found, |(series, kernel)| machine.run(series, kernel))?;
     let failed: Vec<&str> = found
         .iter()
@@ -109,7 +111,7 @@ pub fn vm(root: &Path, options: &Options) -> Result<()> {
         columns.sort_by(|one, other| kernels::compare(one.series, other.series));
         compatibility::write(root, &columns)?;
     }
-    eprintln!("\n{} tests on {} kernels in {} s", tests.len(), found.len(), begin.elapsed().as_secs());
+    eprintln!("\n{expected} tests on {} kernels in {} s", found.len(), begin.elapsed().as_secs());
     if !missing.is_empty() {
         eprintln!("MISSING, not to be had from the archive: {}", missing.join(", "));
     }

@@ -116,7 +116,8 @@ pub struct Process<'a> {
     pub cgroup: Option<Text<'a>>,
     /// Container id found in the control group's path.
     pub container: Option<Text<'a>>,
-    /// How the owner is known.
+    /// How the owner is known: it called `connect`, `listen` or `accept`, it used the socket (`socket_io`), had it open when
+    /// the tracer started (`file_table`), or owns its `listener`.
     pub source: &'static str,
 }
 

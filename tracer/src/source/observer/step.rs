@@ -236,7 +236,7 @@ pub fn states(flow: &Flow, since: u32, tell: &mut Teller<'_>) {
             header: header(kind::STATE, 0, flow.conn.opened_ns + (packed >> 8)),
             conn: flow.conn.id,
             tuple: flow.conn.tuple,
-            in_state_ns: flow.conn.in_state_before_ns(at),
+            in_state_ns: flow.conn.in_state_ns(at.wrapping_sub(1)),
             old_state,
             new_state: packed as u8,
             pad: [0; 6],
