@@ -138,6 +138,7 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
         events: args.common.events,
         namespaces: HashSet::new(),
         namespace_is_new: false,
+        patient: false,
         undecodable: 0,
         missed: 0,
     };
@@ -257,6 +258,7 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
     live.missed = kernel.missed();
     let counters = Ahead::read();
     kernel.stop()?;
+    live.patient = true;
     // Detach first: then the ring holds all there is.
     drop((interfaces, elsewhere));
     drop(kernel);
@@ -289,6 +291,8 @@ pub struct Live {
     /// Inodes of those that connections were seen in.
     namespaces: HashSet<u32>,
     namespace_is_new: bool,
+    /// Nothing happens any more, so that a reader may take its time, as long as it reads.
+    patient: bool,
     /// Ring records that did not have the contract's shape.
     pub undecodable: u64,
     /// Times that the kernel could not run one of our programs.
@@ -373,7 +377,10 @@ impl Live {
                 Output::ForgetTimeWait { tuple, began_ns } => self.tables.forget_time_wait(tuple, *began_ns),
                 // The tracker wants them in any case.
                 Output::Retransmit(_) if !self.events => {}
-                output => report.output(output, now_ns),
+                output => {
+                    self.patient = self.patient && report.lines.wait_for_room_for(FINISH_LIMIT);
+                    report.output(output, now_ns);
+                }
             }
         }
     }

@@ -43,6 +43,11 @@ impl Lines {
         self.sink.wait_for_room();
     }
 
+    /// As [`Self::wait_for_room`], but no longer than this; false when there is no room yet.
+    pub fn wait_for_room_for(&self, limit: Duration) -> bool {
+        self.sink.wait_for_room_for(limit)
+    }
+
     fn serialise(&mut self, record: &impl Serialize) -> bool {
         self.line.clear();
         let done = serde_json::to_writer(&mut self.line, record).is_ok();

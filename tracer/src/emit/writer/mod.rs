@@ -143,9 +143,23 @@ impl Sink {
 
     /// Waits until there is room for many lines, or writing has ended: for callers whose source can wait.
     pub fn wait_for_room(&self) {
-        let full = |queue: &mut Queue| !queue.stopped && queue.bytes.len() >= self.shared.limit_bytes / 4;
         let queue = self.shared.lock();
+        let full = |queue: &mut Queue| self.is_full(queue);
         drop(self.shared.taken.wait_while(queue, full).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// As [`Self::wait_for_room`], but no longer than this; false when there is no room yet.
+    pub fn wait_for_room_for(&self, limit: Duration) -> bool {
+        let queue = self.shared.lock();
+        let full = |queue: &mut Queue| self.is_full(queue);
+        match self.shared.taken.wait_timeout_while(queue, limit, full) {
+            Ok((_, result)) => !result.timed_out(),
+            Err(_) => false,
+        }
+    }
+
+    fn is_full(&self, queue: &Queue) -> bool {
+        !queue.stopped && queue.bytes.len() >= self.shared.limit_bytes / 4
     }
 
     /// Counts a line that could not even be made.
