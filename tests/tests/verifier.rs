@@ -8,9 +8,9 @@ use tests::{lacking::note, process, tracer, wait};
 
 /// Instructions that a program may cost the verifier; some half above what it costs on the kernel where it costs most.
 const CEILINGS: [(&str, u32); 42] = [
-    ("accepted", 8_000),
-    ("accepted_flags", 8_000),
-    ("accepted_kretprobe", 8_000),
+    ("accepted", 16_000),
+    ("accepted_flags", 16_000),
+    ("accepted_kretprobe", 16_000),
     ("current_totals", 1_000),
     ("existing_report", 1_000),
     ("existing_sockets", 7_000),
