@@ -157,6 +157,9 @@ fn tracepoint(ebpf: &mut Ebpf, program: &str, name: &str, btf: &Btf, attach: boo
     Ok(())
 }
 
+/// How the verifier's account of its own work begins.
+const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+
 /// An error with its causes, in one line; the verifier's log is shortened to its end, which names the fault.
 pub fn say(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -171,7 +174,9 @@ pub fn say(error: &dyn std::error::Error) -> String {
     }
     // Not every refusal is the verifier's.
     let text = text.trim_end().strip_suffix(". Verifier output:").unwrap_or(&text);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let statistics = |line: &str| STATISTICS.iter().any(|beginning| line.starts_with(beginning));
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !statistics(line)).collect();
     if lines.len() > 6 {
         format!("{} … {}", lines[0], lines[lines.len() - 4..].join(" | "))
     } else {

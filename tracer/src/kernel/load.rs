@@ -112,7 +112,8 @@ impl Kernel {
         }
         kernel.running()?.set(running::PROGRAMS, 1, 0)?;
         let hooks = snapshot::existing_sockets(&mut kernel.ebpf, &kernel.refused);
-        let whole = hooks.iter().all(|hook| hook.attached);
+        // The first pass enters them; the others say whose they are.
+        let whole = hooks.first().is_some_and(|entered| entered.attached);
         kernel.hooks.extend(hooks);
         kernel.tables_are_whole(whole)?;
         Ok(kernel)

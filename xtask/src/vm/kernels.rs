@@ -134,7 +134,7 @@ fn newest(names: &[String], series: &str) -> Option<String> {
 }
 
 /// By the numbers in them.
-fn compare(one: &str, other: &str) -> Ordering {
+pub fn compare(one: &str, other: &str) -> Ordering {
     let numbers = |text: &str| -> Vec<u64> {
         text.split(|letter: char| !letter.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
     };

@@ -106,8 +106,9 @@ pub fn vm(root: &Path, options: &Options) -> Result<()> {
         .collect();
     if options.docs {
         let both = found.iter().zip(&results);
-        let columns: Vec<Column<'_>> =
+        let mut columns: Vec<Column<'_>> =
             both.map(|((series, _), (report, _))| Column { series, report }).collect();
+        columns.sort_by(|one, other| kernels::compare(one.series, other.series));
         compatibility::write(root, &columns)?;
     }
     eprintln!("\n{expected} tests on {} kernels in {} s", found.len(), begin.elapsed().as_secs());
