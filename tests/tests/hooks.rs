@@ -19,7 +19,7 @@ use tests::{
     socket,
     stage::{repeat, speak, sysctl},
     tracer::{self, Tracer},
-    wait,
+    traffic_net, wait,
 };
 
 /// Each kind with a hook that only it attaches, and how.
@@ -79,6 +79,7 @@ fn kinds_tell_the_same() -> Result<()> {
         let netns = Netns::new()?;
         let inode = netns.inode();
         let count = converse(&netns)?;
+        traffic_net::wait_until_done(&netns)?;
         // What is still in TIME_WAIT ends with its namespace.
         drop(netns);
         let mut told = Vec::new();
@@ -86,8 +87,9 @@ fn kinds_tell_the_same() -> Result<()> {
             let all = |records: &Records| lives(records, inode).len() >= count;
             let waited = tracer.wait_for("all records", |records| all(records).then_some(()));
             let records = tracer.stop()?.records;
-            waited.with_context(|| format!("--hooks {kind}"))?;
-            told.push((kind, lives(&records, inode)));
+            let lives = lives(&records, inode);
+            waited.with_context(|| format!("--hooks {kind}: {} records, not {count}", lives.len()))?;
+            told.push((kind, lives));
         }
         let ((first_kind, first), others) = told.split_first().context("no kind of hooks attaches")?;
         ensure!(first.len() == count, "--hooks {first_kind}: {} records, not {count}", first.len());

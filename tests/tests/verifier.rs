@@ -8,9 +8,9 @@ use tests::{lacking::note, process, tracer, wait};
 
 /// Instructions that a program may cost the verifier; some half above what it costs on the kernel where it costs most.
 const CEILINGS: [(&str, u32); 42] = [
-    ("accepted", 8_000),
-    ("accepted_flags", 8_000),
-    ("accepted_kretprobe", 8_000),
+    ("accepted", 16_000),
+    ("accepted_flags", 16_000),
+    ("accepted_kretprobe", 16_000),
     ("current_totals", 1_000),
     ("existing_report", 1_000),
     ("existing_sockets", 7_000),
@@ -26,10 +26,10 @@ const CEILINGS: [(&str, u32); 42] = [
     ("tcp_destroy_sock", 3_000),
     ("tcp_destroy_sock_again", 3_000),
     ("tcp_receive_reset", 2_000),
-    ("tcp_retransmit_skb", 1_000),
-    ("tcp_retransmit_skb_again", 1_000),
-    ("tcp_retransmit_skb_err", 1_000),
-    ("tcp_retransmit_skb_err_again", 1_000),
+    ("tcp_retransmit_skb", 1_500),
+    ("tcp_retransmit_skb_again", 1_500),
+    ("tcp_retransmit_skb_err", 1_500),
+    ("tcp_retransmit_skb_err_again", 1_500),
     ("tcp_retransmit_synack", 1_500),
     ("tcp_send_reset", 9_000),
     ("tcp_send_reset_again", 9_000),
@@ -61,7 +61,11 @@ fn every_program_loads_at_a_bounded_cost() -> Result<()> {
     for kind in ["fentry", "kprobe", "tracepoint"] {
         match check(Some(kind)) {
             Ok(text) => costs.extend(self::costs(&text)?),
-            Err(_) => refused.push(kind),
+            Err(error) => {
+                // The kernel's owner may refuse a kind of hooks, the verifier may not.
+                ensure!(!format!("{error:#}").contains("Verifier output"), "--hooks {kind}: {error:#}");
+                refused.push(kind);
+            }
         }
     }
     let ceilings = BTreeMap::from(CEILINGS);

@@ -32,7 +32,7 @@ pub fn time_wait_begins_again(ctx: FEntryContext) -> i32 {
 
 #[kprobe]
 pub fn time_wait_begins_kprobe(ctx: ProbeContext) -> i32 {
-    registers::first(&ctx).map_or(0, |tw| begins(tw as *const u8))
+    begins(registers::first(&ctx) as *const u8)
 }
 
 /// `__inet_twsk_schedule(tw, timeo, rearm)`
@@ -43,10 +43,7 @@ pub fn time_wait_rearmed(ctx: FEntryContext) -> i32 {
 
 #[kprobe]
 pub fn time_wait_rearmed_kprobe(ctx: ProbeContext) -> i32 {
-    match (registers::first(&ctx), registers::third(&ctx)) {
-        (Some(tw), Some(rearm)) => scheduled(tw as *const u8, rearm),
-        _ => 0,
-    }
+    scheduled(registers::first(&ctx) as *const u8, registers::third(&ctx))
 }
 
 /// `tw_timer_handler`, which goes on to `inet_twsk_kill`.
@@ -57,7 +54,7 @@ pub fn time_wait_expires(ctx: FEntryContext) -> i32 {
 
 #[kprobe]
 pub fn time_wait_expires_kprobe(ctx: ProbeContext) -> i32 {
-    registers::first(&ctx).map_or(0, |timer| expires(timer as *const u8))
+    expires(registers::first(&ctx) as *const u8)
 }
 
 /// `inet_twsk_kill`, whatever the cause.
@@ -68,7 +65,7 @@ pub fn time_wait_ends(ctx: FEntryContext) -> i32 {
 
 #[kprobe]
 pub fn time_wait_ends_kprobe(ctx: ProbeContext) -> i32 {
-    registers::first(&ctx).map_or(0, |tw| ends(tw as *const u8))
+    ends(registers::first(&ctx) as *const u8)
 }
 
 #[inline(always)]

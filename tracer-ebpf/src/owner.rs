@@ -93,7 +93,7 @@ pub fn accepted_flags(ctx: FExitContext) -> i32 {
 /// The same where there is no `fexit`. Of tasks that wait in `accept`, more than some two for each CPU, it tells nothing.
 #[kretprobe]
 pub fn accepted_kretprobe(ctx: RetProbeContext) -> i32 {
-    registers::returned(&ctx).map_or(0, |sk| took(sk as *const u8))
+    took(registers::returned(&ctx) as *const u8)
 }
 
 #[inline(always)]

@@ -1,5 +1,5 @@
 //! What a probed function was called with and what it returned. The object is the same for all machines, so the daemon
-//! says where each keeps these (`Config`).
+//! says where each keeps these (`Config`). What cannot be read is 0, which is nobody's address.
 
 use aya_ebpf::{
     EbpfContext,
@@ -9,16 +9,16 @@ use aya_ebpf::{
 use crate::{fields::probe, globals::config};
 
 #[inline(always)]
-pub fn first(ctx: &ProbeContext) -> Option<u64> {
-    probe(ctx.as_ptr().cast::<u8>(), config!(register_first))
+pub fn first(ctx: &ProbeContext) -> u64 {
+    probe(ctx.as_ptr().cast::<u8>(), config!(register_first)).unwrap_or(0)
 }
 
 #[inline(always)]
-pub fn third(ctx: &ProbeContext) -> Option<u64> {
-    probe(ctx.as_ptr().cast::<u8>(), config!(register_third))
+pub fn third(ctx: &ProbeContext) -> u64 {
+    probe(ctx.as_ptr().cast::<u8>(), config!(register_third)).unwrap_or(0)
 }
 
 #[inline(always)]
-pub fn returned(ctx: &RetProbeContext) -> Option<u64> {
-    probe(ctx.as_ptr().cast::<u8>(), config!(register_returned))
+pub fn returned(ctx: &RetProbeContext) -> u64 {
+    probe(ctx.as_ptr().cast::<u8>(), config!(register_returned)).unwrap_or(0)
 }
