@@ -36,8 +36,8 @@ struct Scene {
 impl Scene {
     fn new() -> Result<Self> {
         let netns = Netns::new()?;
-        let listener = client::listen(&netns, ([127, 0, 0, 1], 8000).into())?;
         let tracer = Tracer::start(&netns, &[])?;
+        let listener = client::listen(&netns, ([127, 0, 0, 1], 8000).into())?;
         let maps = Maps(Held::by(tracer.pid())?);
         Ok(Self { netns, tracer, listener, maps })
     }
@@ -65,11 +65,11 @@ impl Scene {
     }
 }
 
-/// So many events were found to be missing.
+/// So many events were found to be missing; what others did on this machine meanwhile is missed as well.
 fn check_missed(records: &Records, missed: u64) -> Result<()> {
     let stats = records.final_stats().context("no final `stats` record")?;
     let counted = stats.count("/lost/programs_missed");
-    ensure!(counted == Some(missed), "lost.programs_missed {counted:?}, not {missed}");
+    ensure!(counted >= Some(missed), "lost.programs_missed {counted:?}, not {missed}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{env, path::Path, time::Instant};
 use anyhow::{Context as _, Result};
 use xtask::{cmd, object, packages, toolchain};
 
-use crate::{run, vm};
+use crate::run;
 
 /// Newer ones may need a newer compiler than the pinned one.
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
@@ -30,9 +30,6 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
         cargo(root, &args)
     })?;
     step("integration tests", || integration_tests(root, filter))?;
-    if filter.is_none() {
-        step("integration tests on other kernels", || vm::vm(root, &vm::Options::standard()))?;
-    }
     eprintln!("\n== all passed in {} s", begin.elapsed().as_secs());
     Ok(())
 }

@@ -75,11 +75,11 @@ impl Ways {
     /// Those that were asked for do not attach.
     pub fn attach(ebpf: &mut Ebpf, types: &Types, btf: &Btf, wanted: Option<Tier>) -> Result<Self> {
         let mut ways = Self { hooks: Vec::new(), timers: None, accepts: false };
-        match best(ebpf, btf, wanted, |tier| time_wait(tier, types)) {
+        match best(ebpf, types, btf, wanted, |tier| time_wait(tier, types)) {
             Ok(hooks) => ways.hooks.extend(hooks),
             Err(reason) => ways.timers = Some(reason),
         }
-        match best(ebpf, btf, wanted, |tier| accept(tier, types)) {
+        match best(ebpf, types, btf, wanted, |tier| accept(tier, types)) {
             Ok(hooks) => {
                 ways.accepts = true;
                 ways.hooks.extend(hooks);
@@ -154,12 +154,18 @@ fn accept(tier: Tier, types: &Types) -> Vec<Probe> {
 /// Attaches all probes of the best tier, or says why there is none.
 fn best(
     ebpf: &mut Ebpf,
+    types: &Types,
     btf: &Btf,
     wanted: Option<Tier>,
     probes: impl Fn(Tier) -> Vec<Probe>,
 ) -> Result<Vec<Hook>, String> {
     let mut refused = Vec::new();
     for tier in PROBES.into_iter().filter(|tier| wanted.is_none_or(|wanted| wanted == *tier)) {
+        // The kernel would warn of it, and a warning may be set to stop the machine (`panic_on_warn`).
+        if tier == Tier::Kprobe && !types.has_structure("bpf_mem_alloc") {
+            refused.push("before 6.1 no kprobe may use tables that grow".to_owned());
+            continue;
+        }
         match attach_all(ebpf, btf, &probes(tier)) {
             Ok(hooks) => return Ok(hooks),
             Err(reason) => refused.push(reason),

@@ -32,7 +32,7 @@ use self::{
     report::Report,
 };
 
-/// What `cargo xtask test` runs.
+/// What runs unless others are named.
 pub const STANDARD: [&str; 3] = ["5.10", "6.1", "6.12"];
 /// These must be there; another one may be out of the archive.
 const NEEDED: [&str; 2] = ["6.1", "6.12"];
@@ -49,7 +49,7 @@ pub struct Options {
     /// How often each scenario is played
     #[arg(long, default_value_t = plan::REPEAT)]
     repeat: usize,
-    /// Only the most telling tests, as `cargo xtask test` runs them
+    /// Only the most telling tests
     #[arg(long)]
     quick: bool,
     /// How many machines at a time, each of which keeps one CPU busy
@@ -61,15 +61,6 @@ pub struct Options {
     /// Run only the tests with one of these in `PROGRAM NAME`
     #[arg(last = true)]
     filters: Vec<String>,
-}
-
-impl Options {
-    /// What belongs to `cargo xtask test`.
-    pub fn standard() -> Self {
-        let kernels = STANDARD.map(str::to_owned).into();
-        let jobs = thread::available_parallelism().map_or(1, usize::from).min(STANDARD.len());
-        Self { kernels, repeat: plan::REPEAT, quick: true, jobs, docs: false, filters: Vec::new() }
-    }
 }
 
 /// Runs every test on every kernel, and fails at the end if one did.

@@ -19,7 +19,7 @@ pub const TESTS: [&str; 15] = [
     "record",
 ];
 
-/// Those of `--quick`: what `cargo xtask test` has time for.
+/// Those of `--quick`: some minutes for each kernel.
 pub const QUICK: [&str; 10] = [
     "verifier",
     "hooks",
