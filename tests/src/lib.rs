@@ -12,6 +12,7 @@ pub mod curl;
 pub mod frame;
 pub mod go;
 pub mod lacking;
+pub mod lives;
 pub mod meant;
 pub mod message;
 pub mod netns;

@@ -27,15 +27,27 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The kind of hooks to test (`--hooks`), where it is not to be the best one.
+/// The kinds of hooks to test (`--hooks`), with commas between, where it is not to be the best one alone.
 pub const HOOKS_VARIABLE: &str = "TRACER_HOOKS";
+
+/// A kind of hooks, or the best.
+type Kind = Option<String>;
+
+fn kinds() -> Vec<Kind> {
+    let kinds = env::var(HOOKS_VARIABLE).ok();
+    kinds.map_or_else(|| vec![None], |kinds| kinds.split(',').map(|kind| Some(kind.to_owned())).collect())
+}
 
 /// The daemon's command line, to be run inside a namespace.
 pub fn command(netns: &Netns, args: &[&str]) -> Result<Command> {
+    command_by(&kinds()[0], netns, args)
+}
+
+fn command_by(kind: &Kind, netns: &Netns, args: &[&str]) -> Result<Command> {
     let binary = binary()?;
     let mut command = netns.command(binary.to_str().context("TRACER_BIN is not UTF-8")?);
-    if let Some(hooks) = env::var_os(HOOKS_VARIABLE) {
-        command.arg("--hooks").arg(hooks);
+    if let Some(kind) = kind {
+        command.arg("--hooks").arg(kind);
     }
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
@@ -97,7 +109,16 @@ impl Shared {
 impl Tracer {
     /// Starts the daemon inside a namespace and waits until it sees everything.
     pub fn start(netns: &Netns, args: &[&str]) -> Result<Self> {
-        let mut process = Process::spawn(&mut command(netns, args)?)?;
+        Self::spawn(&mut command(netns, args)?)
+    }
+
+    /// One for each kind of hooks to test, beside each other.
+    pub fn start_each(netns: &Netns, args: &[&str]) -> Result<Vec<Self>> {
+        kinds().iter().map(|kind| Self::spawn(&mut command_by(kind, netns, args)?)).collect()
+    }
+
+    fn spawn(command: &mut Command) -> Result<Self> {
+        let mut process = Process::spawn(command)?;
         let stdout = process.child().stdout.take().context("no standard output")?;
         let stderr = process.child().stderr.take().context("no standard error")?;
         let shared = Arc::<Shared>::default();

@@ -163,7 +163,8 @@ fn best(
     for tier in PROBES.into_iter().filter(|tier| wanted.is_none_or(|wanted| wanted == *tier)) {
         // The kernel would warn of it, and a warning may be set to stop the machine (`panic_on_warn`).
         if tier == Tier::Kprobe && !types.has_structure("bpf_mem_alloc") {
-            refused.push("before 6.1 no kprobe may use tables that grow".to_owned());
+            refused
+                .push("by kprobe: this kernel's kprobes may not use tables that grow (6.1's may)".to_owned());
             continue;
         }
         match attach_all(ebpf, btf, &probes(tier)) {
