@@ -11,6 +11,7 @@ use tracer_ebpf::time_wait;
 
 use crate::{
     globals::{field, running},
+    preempt::undisturbed,
     registers, timewait,
 };
 
@@ -71,7 +72,7 @@ pub fn time_wait_ends_kprobe(ctx: ProbeContext) -> i32 {
 #[inline(always)]
 fn begins(tw: *const u8) -> i32 {
     if running() {
-        timewait::started(tw);
+        undisturbed(|| timewait::started(tw));
     }
     0
 }
@@ -108,7 +109,9 @@ fn ends(tw: *const u8) -> i32 {
         }
         _ => time_wait::CANCELLED,
     };
-    timewait::look_whether_new(tw);
-    timewait::stopped(tw, what);
+    undisturbed(|| {
+        timewait::look_whether_new(tw);
+        timewait::stopped(tw, what);
+    });
     0
 }

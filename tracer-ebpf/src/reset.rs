@@ -8,6 +8,7 @@ use crate::{
     fields::{load, mapped, probe},
     flows,
     globals::{CONNS, config, count_in, field, now, running},
+    preempt::undisturbed,
     ring, timewait,
     twice::{self, Twice},
 };
@@ -45,18 +46,22 @@ fn subject(sk: *const u8, skb: *const u8) -> *const u8 {
 
 #[inline(always)]
 fn first(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
-    sent(sk, skb, reason);
-    twice::note(Twice::Reset, subject(sk, skb), 0);
+    undisturbed(|| {
+        sent(sk, skb, reason);
+        twice::note(Twice::Reset, subject(sk, skb), 0);
+    });
     0
 }
 
 /// See `twice`.
 #[inline(always)]
 fn second(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
-    if !twice::enter(Twice::Reset, subject(sk, skb), 0) {
-        sent(sk, skb, reason);
-    }
-    twice::leave(Twice::Reset);
+    undisturbed(|| {
+        if !twice::enter(Twice::Reset, subject(sk, skb), 0) {
+            sent(sk, skb, reason);
+        }
+        twice::leave(Twice::Reset);
+    });
     0
 }
 
@@ -134,7 +139,12 @@ fn namespace(sk: *const u8, skb: *const u8) -> u32 {
 
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
+    let sk = ctx.arg(0);
+    undisturbed(|| received(sk))
+}
+
+#[inline(always)]
+fn received(sk: *const u8) -> i32 {
     let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
     // SAFETY: a live map value.
     let conn = unsafe { &mut *conn };

@@ -7,6 +7,7 @@ use crate::{
     connections,
     fields::{AF_INET6, TcpSock, load, mapped},
     globals::{CONNS, config, count_in, field, now, running},
+    preempt::undisturbed,
     ring,
     twice::{self, Twice},
 };
@@ -35,18 +36,22 @@ pub fn tcp_retransmit_skb_err_again(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn first(sk: *const u8, skb: *const u8, err: i32) -> i32 {
-    retransmitted(sk, skb, err);
-    twice::note(Twice::Retransmit, skb, 0);
+    undisturbed(|| {
+        retransmitted(sk, skb, err);
+        twice::note(Twice::Retransmit, skb, 0);
+    });
     0
 }
 
 /// See `twice`.
 #[inline(always)]
 fn second(sk: *const u8, skb: *const u8, err: i32) -> i32 {
-    if !twice::enter(Twice::Retransmit, skb, 0) {
-        retransmitted(sk, skb, err);
-    }
-    twice::leave(Twice::Retransmit);
+    undisturbed(|| {
+        if !twice::enter(Twice::Retransmit, skb, 0) {
+            retransmitted(sk, skb, err);
+        }
+        twice::leave(Twice::Retransmit);
+    });
     0
 }
 
@@ -89,8 +94,12 @@ fn count_segments(sk: *const u8, skb: *const u8) -> u16 {
 /// The connection does not exist yet; its count comes with the child socket. `sk` is the listener.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
-    let listener: *const u8 = ctx.arg(0);
-    let request: *const u8 = ctx.arg(1);
+    let (listener, request) = (ctx.arg(0), ctx.arg(1));
+    undisturbed(|| answered_again(listener, request))
+}
+
+#[inline(always)]
+fn answered_again(listener: *const u8, request: *const u8) -> i32 {
     let Some(tp) = TcpSock::from_sock(listener).filter(|_| running()) else { return 0 };
     let (inode, cookie) = tp.netns();
     count_in(inode, cookie, netns_count::RETRANS_SEGS, 1);

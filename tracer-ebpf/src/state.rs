@@ -10,16 +10,20 @@ use crate::{
     fields::{Members, TcpSock},
     flows,
     globals::{CONNECTING, CONNS, config, count_in, debug, now, opaque, running, tables_are_whole},
-    owner, ring, timewait,
+    owner,
+    preempt::undisturbed,
+    ring, timewait,
     twice::{self, Twice},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new) = arguments(&ctx);
-    if handle(&ctx, sk, old, new) {
-        twice::note(Twice::State, sk, change_of(old, new));
-    }
+    undisturbed(|| {
+        if handle(&ctx, sk, old, new) {
+            twice::note(Twice::State, sk, change_of(old, new));
+        }
+    });
     0
 }
 
@@ -27,10 +31,12 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state_again(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new) = arguments(&ctx);
-    if !twice::enter(Twice::State, sk, change_of(old, new)) || is_behind(sk, old) {
-        handle(&ctx, sk, old, new);
-    }
-    twice::leave(Twice::State);
+    undisturbed(|| {
+        if !twice::enter(Twice::State, sk, change_of(old, new)) || is_behind(sk, old) {
+            handle(&ctx, sk, old, new);
+        }
+        twice::leave(Twice::State);
+    });
     0
 }
 
@@ -283,13 +289,15 @@ fn close(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) {
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
-    destroyed(ctx.arg(0))
+    let sk = ctx.arg(0);
+    undisturbed(|| destroyed(sk))
 }
 
 /// The same program again (see `twice`): it finds nothing left to do.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock_again(ctx: BtfTracePointContext) -> i32 {
-    destroyed(ctx.arg(0))
+    let sk = ctx.arg(0);
+    undisturbed(|| destroyed(sk))
 }
 
 #[inline(always)]

@@ -48,7 +48,12 @@ impl Types {
 
     /// Whether the kernel has a function. (Its BTF has those of helpers that programs may call.)
     pub fn has_function(&self, name: &str) -> bool {
-        self.0.has_function(name)
+        self.function(name).is_some()
+    }
+
+    /// A function's number, by which a program calls it.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        self.0.function(name)
     }
 
     /// Number of a function's parameters, `None` when the kernel's types lack it.
