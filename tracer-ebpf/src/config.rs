@@ -205,15 +205,6 @@ pub struct Config {
     pub start_ns: u64,
 }
 
-/// Calls that the daemon completes in the object before load, by the number in the place of the function's: no kernel has so
-/// many helpers.
-pub mod call {
-    /// `bpf_preempt_disable` (6.10)
-    pub const PREEMPT_DISABLE: i32 = 0x7ace_0001;
-    /// `bpf_preempt_enable`
-    pub const PREEMPT_ENABLE: i32 = 0x7ace_0002;
-}
-
 /// Words of the port bitmap: one bit for each port.
 pub const PORT_WORDS: usize = 65536 / 64;
 

@@ -11,7 +11,6 @@ use tracer_ebpf::time_wait;
 
 use crate::{
     globals::{field, running},
-    preempt::undisturbed,
     registers, timewait,
 };
 
@@ -72,7 +71,7 @@ pub fn time_wait_ends_kprobe(ctx: ProbeContext) -> i32 {
 #[inline(always)]
 fn begins(tw: *const u8) -> i32 {
     if running() {
-        undisturbed(|| timewait::started(tw));
+        timewait::started(tw);
     }
     0
 }
@@ -109,9 +108,7 @@ fn ends(tw: *const u8) -> i32 {
         }
         _ => time_wait::CANCELLED,
     };
-    undisturbed(|| {
-        timewait::look_whether_new(tw);
-        timewait::stopped(tw, what);
-    });
+    timewait::look_whether_new(tw);
+    timewait::stopped(tw, what);
     0
 }

@@ -12,9 +12,7 @@ use tracer_ebpf::{Conn, MISSING, Owner, OwnerRecord, ProcessRecord, kind, owner_
 use crate::{
     fields::{TcpSock, probe},
     globals::{CONNS, PROCESSES, field, now},
-    paths,
-    preempt::undisturbed,
-    registers, ring,
+    paths, registers, ring,
 };
 
 /// Fills in the running task's process. Name and start are those of the thread group's leader, as `/proc/PID` shows them.
@@ -100,14 +98,14 @@ pub fn accepted_kretprobe(ctx: RetProbeContext) -> i32 {
 
 #[inline(always)]
 fn took(sk: *const u8) -> i32 {
-    undisturbed(|| less_known(sk, owner_source::ACCEPT).map_or(0, |conn| learn(conn, owner_source::ACCEPT)))
+    less_known(sk, owner_source::ACCEPT).map_or(0, |conn| learn(conn, owner_source::ACCEPT))
 }
 
 #[inline(always)]
-fn used(sk: *const u8) -> i32 {
+pub fn used(sk: *const u8) -> i32 {
     match less_known(sk, owner_source::IO) {
         // Sockets of all protocols come here.
-        Some(conn) if TcpSock::from_sock(sk).is_some() => undisturbed(|| learn(conn, owner_source::IO)),
+        Some(conn) if TcpSock::from_sock(sk).is_some() => learn(conn, owner_source::IO),
         _ => 0,
     }
 }

@@ -8,7 +8,6 @@ use crate::{
     fields::{load, mapped, probe},
     flows,
     globals::{CONNS, config, count_in, field, now, running},
-    preempt::undisturbed,
     ring, timewait,
     twice::{self, Twice},
 };
@@ -45,23 +44,19 @@ fn subject(sk: *const u8, skb: *const u8) -> *const u8 {
 }
 
 #[inline(always)]
-fn first(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
-    undisturbed(|| {
-        sent(sk, skb, reason);
-        twice::note(Twice::Reset, subject(sk, skb), 0);
-    });
+pub fn first(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
+    sent(sk, skb, reason);
+    twice::note(Twice::Reset, subject(sk, skb), 0);
     0
 }
 
 /// See `twice`.
 #[inline(always)]
 fn second(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
-    undisturbed(|| {
-        if !twice::enter(Twice::Reset, subject(sk, skb), 0) {
-            sent(sk, skb, reason);
-        }
-        twice::leave(Twice::Reset);
-    });
+    if !twice::enter(Twice::Reset, subject(sk, skb), 0) {
+        sent(sk, skb, reason);
+    }
+    twice::leave(Twice::Reset);
     0
 }
 
@@ -139,8 +134,25 @@ fn namespace(sk: *const u8, skb: *const u8) -> u32 {
 
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
+    received(ctx.arg(0))
+}
+
+#[inline(always)]
+pub fn first_received(sk: *const u8) -> i32 {
+    received(sk);
+    twice::note(Twice::ResetReceived, sk, 0);
+    0
+}
+
+/// Behind [`first_received`] only.
+#[btf_tracepoint(function = "tcp_receive_reset")]
+pub fn tcp_receive_reset_again(ctx: BtfTracePointContext) -> i32 {
     let sk = ctx.arg(0);
-    undisturbed(|| received(sk))
+    if !twice::enter(Twice::ResetReceived, sk, 0) {
+        received(sk);
+    }
+    twice::leave(Twice::ResetReceived);
+    0
 }
 
 #[inline(always)]

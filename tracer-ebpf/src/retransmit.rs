@@ -7,7 +7,6 @@ use crate::{
     connections,
     fields::{AF_INET6, TcpSock, load, mapped},
     globals::{CONNS, config, count_in, field, now, running},
-    preempt::undisturbed,
     ring,
     twice::{self, Twice},
 };
@@ -35,23 +34,19 @@ pub fn tcp_retransmit_skb_err_again(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn first(sk: *const u8, skb: *const u8, err: i32) -> i32 {
-    undisturbed(|| {
-        retransmitted(sk, skb, err);
-        twice::note(Twice::Retransmit, skb, 0);
-    });
+pub fn first(sk: *const u8, skb: *const u8, err: i32) -> i32 {
+    retransmitted(sk, skb, err);
+    twice::note(Twice::Retransmit, skb, 0);
     0
 }
 
 /// See `twice`.
 #[inline(always)]
 fn second(sk: *const u8, skb: *const u8, err: i32) -> i32 {
-    undisturbed(|| {
-        if !twice::enter(Twice::Retransmit, skb, 0) {
-            retransmitted(sk, skb, err);
-        }
-        twice::leave(Twice::Retransmit);
-    });
+    if !twice::enter(Twice::Retransmit, skb, 0) {
+        retransmitted(sk, skb, err);
+    }
+    twice::leave(Twice::Retransmit);
     0
 }
 
@@ -94,8 +89,25 @@ fn count_segments(sk: *const u8, skb: *const u8) -> u16 {
 /// The connection does not exist yet; its count comes with the child socket. `sk` is the listener.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
+    answered_again(ctx.arg(0), ctx.arg(1))
+}
+
+#[inline(always)]
+pub fn first_synack(listener: *const u8, request: *const u8) -> i32 {
+    answered_again(listener, request);
+    twice::note(Twice::SynAck, request, 0);
+    0
+}
+
+/// Behind [`first_synack`] only.
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+pub fn tcp_retransmit_synack_again(ctx: BtfTracePointContext) -> i32 {
     let (listener, request) = (ctx.arg(0), ctx.arg(1));
-    undisturbed(|| answered_again(listener, request))
+    if !twice::enter(Twice::SynAck, request, 0) {
+        answered_again(listener, request);
+    }
+    twice::leave(Twice::SynAck);
+    0
 }
 
 #[inline(always)]

@@ -1,6 +1,8 @@
 //! `sock:inet_sock_set_state`, the trace of `tcp_set_state`, and the end of the socket, `tcp:tcp_destroy_sock`.
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext, helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
 use tracer_ebpf::{
     Conn, StateRecord, TIME_UNSEEN, Tuple, conn_flag, kind, milestone, netns_count, owner_source, role, state,
 };
@@ -10,20 +12,21 @@ use crate::{
     fields::{Members, TcpSock},
     flows,
     globals::{CONNECTING, CONNS, config, count_in, debug, now, opaque, running, tables_are_whole},
-    owner,
-    preempt::undisturbed,
-    ring, timewait,
+    owner, ring, timewait,
     twice::{self, Twice},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new) = arguments(&ctx);
-    undisturbed(|| {
-        if handle(&ctx, sk, old, new) {
-            twice::note(Twice::State, sk, change_of(old, new));
-        }
-    });
+    first(&ctx, sk, old, new)
+}
+
+#[inline(always)]
+pub fn first<C: EbpfContext>(ctx: &C, sk: *const u8, old: u8, new: u8) -> i32 {
+    if handle(ctx, sk, old, new) {
+        twice::note(Twice::State, sk, change_of(old, new));
+    }
     0
 }
 
@@ -31,12 +34,10 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state_again(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new) = arguments(&ctx);
-    undisturbed(|| {
-        if !twice::enter(Twice::State, sk, change_of(old, new)) || is_behind(sk, old) {
-            handle(&ctx, sk, old, new);
-        }
-        twice::leave(Twice::State);
-    });
+    if !twice::enter(Twice::State, sk, change_of(old, new)) || is_behind(sk, old) {
+        handle(&ctx, sk, old, new);
+    }
+    twice::leave(Twice::State);
     0
 }
 
@@ -53,7 +54,7 @@ fn arguments(ctx: &BtfTracePointContext) -> (*const u8, u8, u8) {
 }
 
 #[inline(always)]
-fn handle(_ctx: &BtfTracePointContext, sk: *const u8, old: u8, new: u8) -> bool {
+fn handle<C: EbpfContext>(_ctx: &C, sk: *const u8, old: u8, new: u8) -> bool {
     // `close` after `shutdown` sets the state that is there already (`tcp_close_state`).
     if old == new || !running() {
         return false;
@@ -289,19 +290,17 @@ fn close(sk: *const u8, tp: TcpSock, conn: &mut Conn, now_ns: u64) {
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
-    let sk = ctx.arg(0);
-    undisturbed(|| destroyed(sk))
+    destroyed(ctx.arg(0))
 }
 
 /// The same program again (see `twice`): it finds nothing left to do.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy_sock_again(ctx: BtfTracePointContext) -> i32 {
-    let sk = ctx.arg(0);
-    undisturbed(|| destroyed(sk))
+    destroyed(ctx.arg(0))
 }
 
 #[inline(always)]
-fn destroyed(sk: *const u8) -> i32 {
+pub fn destroyed(sk: *const u8) -> i32 {
     if !running() {
         return 0;
     }

@@ -123,12 +123,8 @@ impl Btf {
     }
 
     fn named(&self, name: &str, wanted: u8) -> Option<Type> {
-        self.id_of(name, wanted).and_then(|id| self.by_id(id))
-    }
-
-    fn id_of(&self, name: &str, wanted: u8) -> Option<u32> {
         let ids = self.by_name.get(name.as_bytes())?;
-        ids.iter().copied().find(|id| self.by_id(*id).is_some_and(|found| found.kind == wanted))
+        ids.iter().filter_map(|id| self.by_id(*id)).find(|found| found.kind == wanted)
     }
 
     /// A name, without its terminating zero; empty when it is out of bounds.
@@ -213,9 +209,8 @@ impl Btf {
         member.and_then(|[_, of, _]| self.resolve(of)).is_some_and(|of| of.kind == kind::INT)
     }
 
-    /// A function's number.
-    pub fn function(&self, name: &str) -> Option<u32> {
-        self.id_of(name, kind::FUNC)
+    pub fn has_function(&self, name: &str) -> bool {
+        self.named(name, kind::FUNC).is_some()
     }
 
     /// Number of parameters of a function.
@@ -227,6 +222,10 @@ impl Btf {
     /// Size of a structure in bytes.
     pub fn structure_size(&self, name: &str) -> Option<usize> {
         self.named(name, kind::STRUCT).map(|found| found.size_or_type as usize)
+    }
+
+    pub fn has_typedef(&self, name: &str) -> bool {
+        self.named(name, kind::TYPEDEF).is_some()
     }
 
     /// Number of parameters of the function that a typedef of a pointer to function names.

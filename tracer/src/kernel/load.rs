@@ -1,14 +1,12 @@
 //! Loading the object and attaching it.
 
-use std::fs;
-
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Array, MapData, RingBuf},
     programs::SchedClassifier,
 };
-use tracer_ebpf::{ABI_VERSION, Config, PORT_WORDS, call, running, tables};
+use tracer_ebpf::{ABI_VERSION, Config, PORT_WORDS, running, tables};
 
 use super::{
     cgroup,
@@ -177,7 +175,6 @@ impl Kernel {
         if !types.has_structure("bpf_mem_alloc") && object.preallocate("TIME_WAITS") {
             time_waits = time_waits.min(MAX_PREALLOCATED);
         }
-        complete_calls(&mut object, &types);
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("FIELDS", &fields, true)
@@ -281,9 +278,9 @@ impl Kernel {
     }
 
     /// Times that the kernel did not run a program because it had interrupted it (`recursion_misses`, 5.12+).
-    /// Not those of programs that there are two of.
+    /// Only those that matter.
     pub fn missed(&self) -> u64 {
-        let alone = self.ebpf.programs().filter(|(name, _)| !hooks::is_paired(name));
+        let alone = self.ebpf.programs().filter(|(name, _)| !hooks::may_miss(&self.ebpf, name));
         alone.filter_map(|(_, program)| missed(program)).sum()
     }
 
@@ -387,15 +384,4 @@ fn symbol_address(name: &str) -> Option<u64> {
     let line = memchr::memrchr(b'\n', &symbols[..at]).map_or(0, |end| end + 1);
     let address = std::str::from_utf8(&symbols[line..at]).ok()?.split(' ').next()?;
     u64::from_str_radix(address, 16).ok()
-}
-
-/// Only programs that are compiled to machine code can call the kernel's functions.
-fn complete_calls(object: &mut Object, types: &Types) {
-    const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
-    let compiled = fs::read_to_string(JIT).map_or(true, |enabled| enabled.trim() != "0");
-    let calls =
-        [(call::PREEMPT_DISABLE, "bpf_preempt_disable"), (call::PREEMPT_ENABLE, "bpf_preempt_enable")];
-    for (placeholder, function) in calls {
-        object.complete_calls(placeholder, types.function(function).filter(|_| compiled));
-    }
 }

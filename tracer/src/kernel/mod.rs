@@ -9,6 +9,7 @@ mod load;
 #[cfg(feature = "ebpf-log")]
 mod log;
 mod object;
+mod perf;
 mod privileges;
 mod processes;
 mod snapshot;

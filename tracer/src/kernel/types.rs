@@ -48,12 +48,7 @@ impl Types {
 
     /// Whether the kernel has a function. (Its BTF has those of helpers that programs may call.)
     pub fn has_function(&self, name: &str) -> bool {
-        self.function(name).is_some()
-    }
-
-    /// A function's number, by which a program calls it.
-    pub fn function(&self, name: &str) -> Option<u32> {
-        self.0.function(name)
+        self.0.has_function(name)
     }
 
     /// Number of a function's parameters, `None` when the kernel's types lack it.
@@ -64,6 +59,11 @@ impl Types {
     /// Whether the kernel has a structure.
     pub fn has_structure(&self, name: &str) -> bool {
         self.0.structure_size(name).is_some()
+    }
+
+    /// Whether the kernel has a type of this name for another one.
+    pub fn has_typedef(&self, name: &str) -> bool {
+        self.0.has_typedef(name)
     }
 
     /// Offsets of all members that the programs read. The second value names those the kernel lacks (or has in
