@@ -11,6 +11,7 @@ mod log;
 mod object;
 mod privileges;
 mod processes;
+mod registers;
 mod snapshot;
 mod tables;
 pub mod types;
