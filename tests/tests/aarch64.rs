@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 use tests::{
@@ -22,9 +22,9 @@ use tests::{
 };
 
 /// Conversations of each capture.
-const COUNT: usize = 100;
-/// Of the run, not of what was read.
-const OWN: [&str; 3] = ["ts", "interval_s", "cpu"];
+const COUNT: usize = 50;
+/// Of the run, not of what was read: times, and what is written at the moment.
+const OWN: [&str; 5] = ["ts", "interval_s", "cpu", "output_bytes", "output_lines"];
 
 fn here(args: &[&str]) -> Result<Output> {
     process::output(Command::new(binary()?).args(args), LOAD_LIMIT)
@@ -100,7 +100,7 @@ fn captures_at_random() -> Result<()> {
         lines.extend(same(&path)?);
     }
     for part in ["\"type\":\"http\"", "\"framing\":\"chunked\"", "\"exact\":false", "\"type\":\"segment\""] {
-        ensure!(count(&lines, part) > COUNT, "{part}: {} of {} lines", count(&lines, part), lines.len());
+        ensure!(count(&lines, part) >= COUNT, "{part}: {} of {} lines", count(&lines, part), lines.len());
     }
     Ok(())
 }
@@ -111,7 +111,7 @@ fn with_time_waits() -> Talk {
     talk.open().exchange("/one?a=\\\u{e9}", 10).exchange("/two", 5000).close(CLIENT);
     talk.again().open().exchange("/three", 3).close(SERVER).wait(61_000_000_000);
     talk.ends[CLIENT].set_port(40001);
-    talk.again().open().exchange("/four", 70_000);
+    talk.again().open().exchange("/four", 40_000);
     talk
 }
 
@@ -133,7 +133,7 @@ fn pcapng_gzip_and_damage() -> Result<()> {
     );
 
     process::run(Command::new("gzip").arg("--keep").arg(&path), LOAD_LIMIT)?;
-    let packed: PathBuf = scratch.file("a.pcapng.gz");
+    let packed = scratch.file("a.pcapng.gz");
     ensure!(count(&same(&packed)?, "\"type\":\"http\"") == 4);
 
     let whole = fs::read(&packed)?;
@@ -146,7 +146,8 @@ fn pcapng_gzip_and_damage() -> Result<()> {
 fn recordings_of_this_machine() -> Result<()> {
     let (netns, scratch) = (Netns::new()?, Scratch::new()?);
     let path = scratch.file("run.trace");
-    let tracer = Tracer::start(&netns, &["record", path.to_str().context("UTF-8")?, "--port", "8100"])?;
+    let to = path.to_str().context("UTF-8")?;
+    let tracer = Tracer::start(&netns, &["record", to, "-o", "-", "--events", "--port", "8100"])?;
     traffic_net::widen_output(tracer.pid())?;
     let load = Load {
         client: &netns,
@@ -160,6 +161,6 @@ fn recordings_of_this_machine() -> Result<()> {
     load.run()?;
     tracer.stop()?;
     let lines = same(&path)?;
-    ensure!(count(&lines, "\"type\":\"conn\"") >= 2 * COUNT, "{} lines", lines.len());
+    ensure!(count(&lines, "\"type\":\"conn\"") >= COUNT, "{} lines", lines.len());
     Ok(())
 }

@@ -21,7 +21,7 @@ pub fn build(root: &Path) -> Result<PathBuf> {
     cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
     cargo.env("RUSTFLAGS", FLAGS).env("CARGO_PROFILE_DEV_DEBUG", "none");
     if !has_standard_library(root)? {
-        eprintln!("the standard library for {TARGET}: not from rustup; building it from rust-src");
+        eprintln!("building the standard library for {TARGET} from rust-src, which takes a minute more");
         cargo.arg("-Zbuild-std").env("RUSTC_BOOTSTRAP", "1");
     }
     run::built(&mut cargo).with_context(|| {
@@ -34,16 +34,16 @@ pub fn build(root: &Path) -> Result<PathBuf> {
 
 /// Whether it is there, be it only now.
 fn has_standard_library(root: &Path) -> Result<bool> {
-    let command = |program: &str, args: &[&str]| {
-        let mut command = Command::new(program);
-        command.current_dir(root).args(args);
-        command
-    };
-    let folder = cmd::output(&mut command("rustc", &["--print", "target-libdir", "--target", TARGET]))?;
+    let mut rustc = Command::new("rustc");
+    let folder = cmd::output(rustc.current_dir(root).args(["--print", "target-libdir", "--target", TARGET]))?;
     let is_there = || Path::new(folder.trim_end()).exists();
     if !is_there() {
-        // Where rustup cannot fetch it, it can be built.
-        let _ = cmd::output(&mut command("rustup", &["target", "add", TARGET]));
+        let mut rustup = Command::new("rustup");
+        if let Err(error) = cmd::output(rustup.current_dir(root).args(["target", "add", TARGET])) {
+            // It prints its reason first, and, in a crash, a long trace after it.
+            let reason = format!("{error:#}").lines().take(6).collect::<Vec<_>>().join("\n    ");
+            eprintln!("the standard library for {TARGET} is not to be had from rustup: {reason}");
+        }
     }
     Ok(is_there())
 }
