@@ -20,10 +20,20 @@ use std::{
 
 /// Where the daemon's binary is.
 pub fn binary() -> Result<PathBuf> {
-    let path = env::var_os("TRACER_BIN").map(PathBuf::from);
-    let path =
-        path.context("TRACER_BIN must name the tracer's binary; `cargo xtask test` builds and names it")?;
-    ensure!(path.is_file(), "TRACER_BIN names {}, which is no file", path.display());
+    named_by("TRACER_BIN")
+}
+
+/// Where the one for aarch64 is.
+pub fn aarch64_binary() -> Result<PathBuf> {
+    named_by("TRACER_BIN_AARCH64")
+}
+
+fn named_by(variable: &str) -> Result<PathBuf> {
+    let path = env::var_os(variable).map(PathBuf::from);
+    let path = path.with_context(|| {
+        format!("{variable} must name the tracer's binary; `cargo xtask test` builds and names it")
+    })?;
+    ensure!(path.is_file(), "{variable} names {}, which is no file", path.display());
     Ok(path)
 }
 

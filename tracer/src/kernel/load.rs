@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, EbpfLoader,
-    maps::{Array, MapData, RingBuf},
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, MapData, MapError, RingBuf},
     programs::SchedClassifier,
 };
 use tracer_ebpf::{ABI_VERSION, Config, PORT_WORDS, running, tables};
@@ -12,10 +12,11 @@ use super::{
     cgroup,
     hooks::{self, Hook, say},
     object::Object,
+    registers::REGISTERS,
     snapshot,
     tables::Tables,
     types::Types,
-    ways::{REGISTERS, Tier, Ways},
+    ways::{Tier, Ways},
 };
 use crate::{cli::Shown, filter::Filter, netns, selfcheck};
 
@@ -185,14 +186,7 @@ impl Kernel {
             .map_max_entries("FLOWS", options.max_connections)
             .map_max_entries("TIME_WAITS", time_waits)
             .load(object.bytes())
-            .map_err(|error| anyhow!("the kernel refused the programs' maps: {}", say(&error)))
-            .with_context(|| {
-                format!(
-                    "loading failed (ring of {} bytes, {} connections): lower --ring-size or --max-connections if \
-                     memory is the reason, and see `tracer check` for privileges",
-                    options.ring_bytes, options.max_connections
-                )
-            })?;
+            .map_err(|error| maps_refused(&error, options))?;
         #[cfg(feature = "ebpf-log")]
         let log = super::log::KernelLog::start(&mut ebpf);
         super::tables::set_filters(&mut ebpf, &options.filter)?;
@@ -348,6 +342,24 @@ fn missed(program: &aya::programs::Program) -> Option<u64> {
     let fd = program.fd().ok()?.as_fd().as_raw_fd();
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+}
+
+fn maps_refused(error: &EbpfError, options: &Options) -> anyhow::Error {
+    if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = error
+        && io_error.raw_os_error() == Some(libc::ENOSYS)
+    {
+        return anyhow!(
+            "there is no bpf(2) here: run a kernel built with CONFIG_BPF_SYSCALL=y, outside of a sandbox or emulator that \
+             does not offer it"
+        );
+    }
+    anyhow!(
+        "loading failed (ring of {} bytes, {} connections): lower --ring-size or --max-connections if memory is the \
+         reason, and see `tracer check` for privileges: the kernel refused the programs' maps: {}",
+        options.ring_bytes,
+        options.max_connections,
+        say(error)
+    )
 }
 
 /// Before 5.11 maps count against RLIMIT_MEMLOCK; where the limit cannot be raised the load itself will say so.

@@ -12,6 +12,7 @@ mod object;
 mod perf;
 mod privileges;
 mod processes;
+mod registers;
 mod snapshot;
 mod tables;
 pub mod types;

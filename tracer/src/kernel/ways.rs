@@ -238,18 +238,3 @@ fn unload(ebpf: &mut Ebpf, name: &str) {
         _ => Ok(()),
     };
 }
-
-/// Where `struct pt_regs` has a function's first and third argument and what it returned, in bytes.
-pub struct Registers {
-    pub first: u32,
-    pub third: u32,
-    pub returned: u32,
-}
-
-/// `di`, `dx` and `ax` (arch/x86/include/asm/ptrace.h).
-#[cfg(target_arch = "x86_64")]
-pub const REGISTERS: Registers = Registers { first: 112, third: 96, returned: 80 };
-
-/// `x0`, `x2` and `x0` (arch/arm64/include/uapi/asm/ptrace.h).
-#[cfg(target_arch = "aarch64")]
-pub const REGISTERS: Registers = Registers { first: 0, third: 16, returned: 0 };
