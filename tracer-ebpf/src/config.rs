@@ -24,6 +24,7 @@ pub struct Fields {
     pub skc_net: u32,
     // struct sock, struct inet_sock
     pub sk_err: u32,
+    pub sk_protocol: u32,
     pub inet_sport: u32,
     // struct tcp_sock
     pub bytes_sent: u32,
@@ -101,6 +102,7 @@ impl Fields {
         skc_flags: MISSING,
         skc_net: MISSING,
         sk_err: MISSING,
+        sk_protocol: MISSING,
         inet_sport: MISSING,
         bytes_sent: MISSING,
         bytes_retrans: MISSING,
@@ -196,6 +198,11 @@ pub struct Config {
     pub register_returned: u32,
     /// Tracing programs may call `bpf_get_socket_cookie` (1), as from 5.12 on.
     pub socket_cookies: u32,
+    /// Types in the kernel's BTF that perf's programs give to addresses; 0 where there are no such programs.
+    pub tcp_sock_type: u32,
+    pub request_sock_type: u32,
+    pub sk_buff_type: u32,
+    pub pad: u32,
     pub netns_cookie: u64,
     /// Address of `tw_timer_handler`, by which a TIME_WAIT's timer is recognised; 0 when it is not known.
     pub tw_timer_handler: u64,
@@ -204,6 +211,10 @@ pub struct Config {
     /// `bpf_ktime_get_ns` before load: ids count from here.
     pub start_ns: u64,
 }
+
+/// The function that a call is completed with before load, by the number in its place: `bpf_rdonly_cast`, which gives an
+/// address a type (6.2). No kernel has so many helpers.
+pub const CALL_CAST: i32 = 0x7ace_0001;
 
 /// Words of the port bitmap: one bit for each port.
 pub const PORT_WORDS: usize = 65536 / 64;
@@ -216,4 +227,4 @@ pub struct HostKey {
     pub addr: [u8; 16],
 }
 
-contract!(Fields = 232, Config = 88, HostKey = 20);
+contract!(Fields = 236, Config = 104, HostKey = 20);

@@ -3,17 +3,18 @@
 //! Pointers here are BTF-typed (`tp_btf`, iterators), so a plain load is allowed and the verifier checks it against
 //! the running kernel's types; the offsets are constants to it.
 
-use core::ptr;
+use core::{arch::asm, ptr};
 
 use aya_ebpf::{
     bindings::tcp_sock,
     helpers::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
 };
-use tracer_ebpf::{Conn, MISSING, Tuple};
+use tracer_ebpf::{CALL_CAST, Conn, MISSING, Tuple, state};
 
 use crate::globals::{config, field};
 
 pub const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
 
 /// A way to read the members of a `tcp_sock`.
 pub trait Members: Copy {
@@ -90,9 +91,20 @@ impl TcpSock {
     /// None when the socket is not a full TCP socket (another protocol, a request or TIME_WAIT mini-socket).
     #[inline(always)]
     pub fn from_sock(sk: *const u8) -> Option<Self> {
+        if config!(tcp_sock_type) != 0 {
+            return Self::cast(sk);
+        }
         // SAFETY: `sk` is a BTF-typed socket pointer; the verifier rejects anything else.
         let tp: *mut tcp_sock = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) };
         if tp.is_null() { None } else { Some(Self(tp.cast::<u8>().cast_const())) }
+    }
+
+    /// As [`Self::from_sock`], for programs that may not call its helper (`sk_to_full_sk`, `sk_is_tcp`).
+    #[inline(always)]
+    fn cast(sk: *const u8) -> Option<Self> {
+        let tp = Self(cast(sk, config!(tcp_sock_type)));
+        let is_full = !matches!(tp.state(), state::TIME_WAIT | state::NEW_SYN_RECV);
+        (is_full && tp.read(field!(sk_protocol), 0u16) == IPPROTO_TCP).then_some(tp)
     }
 
     #[inline(always)]
@@ -200,6 +212,22 @@ pub fn is_mapped(addr: [u8; 16]) -> bool {
     // SAFETY: 16 bytes either way.
     let words: [u32; 4] = unsafe { core::mem::transmute(addr) };
     words[0] == 0 && words[1] == 0 && words[2] == 0xffff_u32.to_be()
+}
+
+/// Gives an address a type of the kernel's, so that the verifier allows loads from it: `bpf_rdonly_cast`.
+#[inline(always)]
+pub fn cast(address: *const u8, kind: u32) -> *const u8 {
+    let typed: *const u8;
+    // SAFETY: a call may change the registers that are named.
+    unsafe {
+        asm!(
+            "call {cast}",
+            cast = const CALL_CAST,
+            inout("r1") address => _, inout("r2") u64::from(kind) => _, out("r0") typed,
+            out("r3") _, out("r4") _, out("r5") _,
+        );
+    }
+    typed
 }
 
 #[inline(always)]

@@ -123,8 +123,12 @@ impl Btf {
     }
 
     fn named(&self, name: &str, wanted: u8) -> Option<Type> {
+        self.id_of(name, wanted).and_then(|id| self.by_id(id))
+    }
+
+    fn id_of(&self, name: &str, wanted: u8) -> Option<u32> {
         let ids = self.by_name.get(name.as_bytes())?;
-        ids.iter().filter_map(|id| self.by_id(*id)).find(|found| found.kind == wanted)
+        ids.iter().copied().find(|id| self.by_id(*id).is_some_and(|found| found.kind == wanted))
     }
 
     /// A name, without its terminating zero; empty when it is out of bounds.
@@ -209,8 +213,14 @@ impl Btf {
         member.and_then(|[_, of, _]| self.resolve(of)).is_some_and(|of| of.kind == kind::INT)
     }
 
-    pub fn has_function(&self, name: &str) -> bool {
-        self.named(name, kind::FUNC).is_some()
+    /// A function's number.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        self.id_of(name, kind::FUNC)
+    }
+
+    /// A structure's number.
+    pub fn structure(&self, name: &str) -> Option<u32> {
+        self.id_of(name, kind::STRUCT)
     }
 
     /// Number of parameters of a function.

@@ -6,12 +6,13 @@ use aya::{
     maps::{Array, MapData, MapError, RingBuf},
     programs::SchedClassifier,
 };
-use tracer_ebpf::{ABI_VERSION, Config, PORT_WORDS, running, tables};
+use tracer_ebpf::{ABI_VERSION, CALL_CAST, Config, PORT_WORDS, running, tables};
 
 use super::{
     cgroup,
     hooks::{self, Hook, say},
     object::Object,
+    perf,
     registers::REGISTERS,
     snapshot,
     tables::Tables,
@@ -135,6 +136,8 @@ impl Kernel {
                 missing.join(", ")
             );
         }
+        let by_perf = perf::is_wanted(&types);
+        let structure = |name: &str| types.structure(name).filter(|_| by_perf).unwrap_or(0);
         let config = Config {
             abi: ABI_VERSION,
             events: u32::from(options.events),
@@ -162,7 +165,11 @@ impl Kernel {
             },
             tw_timer_handler: time_wait_timer(&types, &fields),
             wake_bytes: u64::from(options.ring_bytes) / 8,
-            socket_cookies: u32::from(types.has_function("bpf_get_socket_ptr_cookie")),
+            socket_cookies: u32::from(!by_perf && types.has_function("bpf_get_socket_ptr_cookie")),
+            tcp_sock_type: structure("tcp_sock"),
+            request_sock_type: structure("request_sock"),
+            sk_buff_type: structure("sk_buff"),
+            pad: 0,
             start_ns: monotonic_ns(),
         };
         let mut ports = [0u64; PORT_WORDS];
@@ -176,6 +183,7 @@ impl Kernel {
         if !types.has_structure("bpf_mem_alloc") && object.preallocate("TIME_WAITS") {
             time_waits = time_waits.min(MAX_PREALLOCATED);
         }
+        object.complete_calls(CALL_CAST, types.function("bpf_rdonly_cast"));
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global("FIELDS", &fields, true)

@@ -69,12 +69,16 @@ pub const PAIRS: [Pair; 8] = [
     },
 ];
 
+const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
+
 /// Where tracefs is mounted.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// Whether this kernel's tracepoints leave preemption on: then they are guarded by SRCU (`include/linux/tracepoint.h`).
+/// Whether this kernel's tracepoints leave preemption on: then they are guarded by SRCU (`include/linux/tracepoint.h`). Only
+/// compiled programs may call the function that these need.
 pub fn is_wanted(types: &Types) -> bool {
-    types.has_typedef("class_srcu_fast_notrace_t")
+    let compiled = fs::read_to_string(JIT).is_ok_and(|enabled| enabled.trim() != "0");
+    types.has_typedef("class_srcu_fast_notrace_t") && types.has_function("bpf_rdonly_cast") && compiled
 }
 
 /// Loads the first program of a pair, and attaches it when `attach` says so.

@@ -48,7 +48,17 @@ impl Types {
 
     /// Whether the kernel has a function. (Its BTF has those of helpers that programs may call.)
     pub fn has_function(&self, name: &str) -> bool {
-        self.0.has_function(name)
+        self.function(name).is_some()
+    }
+
+    /// A function's number, by which a program calls it.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        self.0.function(name)
+    }
+
+    /// A structure's number.
+    pub fn structure(&self, name: &str) -> Option<u32> {
+        self.0.structure(name)
     }
 
     /// Number of a function's parameters, `None` when the kernel's types lack it.
@@ -89,6 +99,7 @@ impl Types {
             skc_flags: at("sock_common", "skc_flags", 8),
             skc_net: at("sock_common", "skc_net", 8),
             sk_err: at("sock", "sk_err", 4),
+            sk_protocol: at("sock", "sk_protocol", 2),
             inet_sport: at("inet_sock", "inet_sport", 2),
             bytes_sent: at("tcp_sock", "bytes_sent", 8),
             bytes_retrans: at("tcp_sock", "bytes_retrans", 8),
