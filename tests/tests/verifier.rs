@@ -36,7 +36,7 @@ const CEILINGS: [(&str, u32); 52] = [
     ("tcp_retransmit_skb_again", 1_500),
     ("tcp_retransmit_skb_err", 1_500),
     ("tcp_retransmit_skb_err_again", 1_500),
-    ("tcp_retransmit_skb_perf", 1_500),
+    ("tcp_retransmit_skb_perf", 2_500),
     ("tcp_retransmit_synack", 1_500),
     ("tcp_retransmit_synack_again", 1_500),
     ("tcp_retransmit_synack_perf", 1_500),

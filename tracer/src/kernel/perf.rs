@@ -77,8 +77,9 @@ const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 /// Whether this kernel's tracepoints leave preemption on: then they are guarded by SRCU (`include/linux/tracepoint.h`). Only
 /// compiled programs may call the function that these need.
 pub fn is_wanted(types: &Types) -> bool {
-    let compiled = fs::read_to_string(JIT).is_ok_and(|enabled| enabled.trim() != "0");
-    types.has_typedef("class_srcu_fast_notrace_t") && types.has_function("bpf_rdonly_cast") && compiled
+    // Only the first network namespace shows the setting.
+    let interpreted = fs::read_to_string(JIT).is_ok_and(|enabled| enabled.trim() == "0");
+    types.has_typedef("class_srcu_fast_notrace_t") && types.has_function("bpf_rdonly_cast") && !interpreted
 }
 
 /// Loads the first program of a pair, and attaches it when `attach` says so.

@@ -27,6 +27,7 @@ use xtask::packages;
 use self::{
     compatibility::Column,
     kernels::{Kernel, Kernels},
+    plan::Plan,
     programs::Programs,
     qemu::{Boot, Qemu},
     report::Report,
@@ -49,9 +50,9 @@ pub struct Options {
     /// How often each scenario is played
     #[arg(long, default_value_t = plan::REPEAT)]
     repeat: usize,
-    /// Only the most telling tests
-    #[arg(long)]
-    quick: bool,
+    /// Which tests, and by which hooks
+    #[arg(long, value_enum, default_value_t = Plan::Whole)]
+    plan: Plan,
     /// How many machines at a time, each of which keeps one CPU busy
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -82,8 +83,8 @@ pub fn vm(root: &Path, options: &Options) -> Result<()> {
         }
     }
     let programs = Programs::build(root, &cache)?;
-    let tests = programs.tests(&options.filters, options.quick)?;
-    let runs = plan::runs(&tests, options.quick);
+    let tests = programs.tests(&options.filters, options.plan)?;
+    let runs = options.plan.runs(&tests);
     let common = initramfs::common(&programs, &runs, options.repeat)?;
     let expected = runs.len();
 

@@ -19,37 +19,42 @@ pub const TESTS: [&str; 15] = [
     "record",
 ];
 
-/// Those of `--quick`: some minutes for each kernel.
-pub const QUICK: [&str; 10] = [
-    "verifier",
-    "hooks",
-    "lifecycle_close",
-    "lifecycle_open",
-    "lifecycle_reset",
-    "lifecycle_time_wait",
-    "retransmit",
-    "owners",
-    "selfcheck",
-    "unseen",
+/// The most telling ones, by the beginning of `PROGRAM NAME`: some minutes for each kernel.
+const QUICK: [&str; 21] = [
+    "verifier ",
+    "hooks ",
+    "lifecycle_close client_closes_first",
+    "lifecycle_close server_closes_first",
+    "lifecycle_close fins_that_cross",
+    "lifecycle_open fast_open",
+    "lifecycle_open refused",
+    "lifecycle_open syns_that_cross",
+    "lifecycle_reset by_the_client",
+    "lifecycle_reset killed_process",
+    "lifecycle_reset unread_data",
+    "lifecycle_time_wait namespace_exit",
+    "lifecycle_time_wait older_than_the_tracer",
+    "lifecycle_time_wait overflow",
+    "lifecycle_time_wait reset",
+    "lifecycle_time_wait reused_by_a_syn",
+    "lifecycle_time_wait reused_by_connect",
+    "retransmit ",
+    "owners ",
+    "selfcheck ",
+    "unseen ",
 ];
-
-/// Not among them: it waits for the end of a TIME_WAIT.
-pub const LONG: [&str; 1] = ["expired"];
 
 /// Each kind of hooks in turn, of which the tracer takes the first one that works unless it is told which.
 const EACH: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
-/// Tracers by all kinds beside each other, which must tell the same.
-const BESIDE: [&str; 1] = ["fentry,kprobe,tracepoint"];
+/// Tracers by all kinds beside each other.
+const ALL: &str = "fentry,kprobe,tracepoint";
 
-/// Which tests are run by which kinds of hooks, by the beginning of `PROGRAM NAME`; the others take the best one.
-const BY_HOOKS: [(&str, &[&str]); 4] =
-    [("lifecycle_", &BESIDE), ("owners ", &EACH), ("selfcheck ", &EACH), ("time_wait_counts ", &EACH)];
-/// With `--quick`, these are run so as well.
-const QUICK_BY_HOOKS: [(&str, &[&str]); 3] = [
-    ("lifecycle_time_wait reset", &BESIDE),
-    ("lifecycle_time_wait reused_by_connect", &BESIDE),
-    ("owners ", &EACH),
-];
+/// The tests that are run by each kind of hooks; the others take the best one.
+const BY_EACH: [&str; 3] = ["owners ", "selfcheck ", "time_wait_counts "];
+/// And of the quick ones, of which another one compares the kinds.
+const QUICK_BY_EACH: [&str; 1] = ["owners "];
+/// Those that can have several tracers beside each other, which must tell the same.
+const BESIDE: [&str; 1] = ["lifecycle_"];
 
 /// One run of a test.
 pub struct Run<'a> {
@@ -59,21 +64,42 @@ pub struct Run<'a> {
     pub test: &'a str,
 }
 
-/// All runs of some tests, given by program and name.
-pub fn runs(tests: &[(String, String)], quick: bool) -> Vec<Run<'_>> {
-    let table: &[(&str, &[&str])] = if quick { &QUICK_BY_HOOKS } else { &BY_HOOKS };
-    let mut runs = Vec::new();
-    for (program, test) in tests {
-        let full = format!("{program} {test}");
-        let kinds = table.iter().find(|(beginning, _)| full.starts_with(beginning)).map(|(_, kinds)| *kinds);
-        if quick || kinds.is_none() {
-            runs.push(Run { hooks: None, program, test });
-        }
-        for kind in kinds.into_iter().flatten() {
-            runs.push(Run { hooks: Some(kind), program, test });
+/// How tests are chosen and run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Plan {
+    /// All, the longer ones too
+    Whole,
+    /// The most telling ones
+    Quick,
+    /// Those that compare what tracers by all kinds of hooks tell of the same connections
+    Beside,
+}
+
+impl Plan {
+    pub fn has(self, program: &str, test: &str) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Quick => QUICK.iter().any(|quick| format!("{program} {test}").starts_with(quick)),
+            Self::Beside => BESIDE.iter().any(|beginning| program.starts_with(beginning)),
         }
     }
-    runs
+
+    /// All runs of some tests, given by program and name.
+    pub fn runs(self, tests: &[(String, String)]) -> Vec<Run<'_>> {
+        let each: &[&str] = if self == Self::Whole { &BY_EACH } else { &QUICK_BY_EACH };
+        let mut runs = Vec::new();
+        for (program, test) in tests {
+            let full = format!("{program} {test}");
+            if self == Self::Beside {
+                runs.push(Run { hooks: Some(ALL), program, test });
+            } else if each.iter().any(|beginning| full.starts_with(beginning)) {
+                runs.extend(EACH.map(|kind| Run { hooks: Some(kind), program, test }));
+            } else {
+                runs.push(Run { hooks: None, program, test });
+            }
+        }
+        runs
+    }
 }
 
 /// Programs that these tests start.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use xtask::cmd;
 
-use super::plan;
+use super::plan::{self, Plan};
 
 /// Guests are of the host's kind; a named target keeps the flags from build scripts and macros.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -43,7 +43,7 @@ impl Programs {
     }
 
     /// Program and name of every test that has one of the filters in its name, or of all where there are none.
-    pub fn tests(&self, filters: &[String], quick: bool) -> Result<Vec<(String, String)>> {
+    pub fn tests(&self, filters: &[String], plan: Plan) -> Result<Vec<(String, String)>> {
         let mut all = Vec::new();
         for name in plan::TESTS {
             let program = self.tests.get(name).with_context(|| format!("no test program {name}"))?;
@@ -52,7 +52,7 @@ impl Programs {
                 cmd::output(Command::new(program).args(["--list", "--format", "terse", "--ignored"]))?;
             for test in named(&listed).filter(|test| !named(&ignored).any(|ignored| ignored == *test)) {
                 let full = format!("{name} {test}");
-                if quick && (!plan::QUICK.contains(&name) || plan::LONG.contains(&test)) {
+                if !plan.has(name, test) {
                     continue;
                 }
                 if filters.is_empty() || filters.iter().any(|filter| full.contains(filter.as_str())) {
