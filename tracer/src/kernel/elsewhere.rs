@@ -59,7 +59,7 @@ fn refreshed(
         scope
             .spawn(|| {
                 nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)
-                    .map_err(|error| format!("cannot enter it: {error}"))?;
+                    .map_err(|error| format!("entering it takes CAP_SYS_ADMIN: {error}"))?;
                 let attach = || {
                     let mut interfaces = known.map_or_else(|| Interfaces::new(&[]), Ok)?;
                     interfaces.refresh(program)?;

@@ -111,7 +111,8 @@ pub fn tracepoints(
             let result = match wanted.program(types) {
                 None => Err("this kernel has no such tracepoint".to_owned()),
                 Some(_) if wanted.lost == TIME_WAIT && !timers => {
-                    Err("tw_timer_handler is not to be found in /proc/kallsyms (kernel.kptr_restrict)"
+                    Err("/proc/kallsyms does not show the address of tw_timer_handler: that takes CAP_SYSLOG, and \
+                         kernel.kptr_restrict below 2"
                         .to_owned())
                 }
                 Some(program) => tracepoint(ebpf, program, wanted.name(), btf, attach),

@@ -27,6 +27,8 @@ const PROGRAM: &str = "segments";
 
 struct Attached {
     way: &'static str,
+    /// Why not a better one.
+    reason: Option<String>,
     /// Dropping them detaches.
     _links: Vec<SchedClassifierLink>,
 }
@@ -95,7 +97,7 @@ impl Interfaces {
             name: format!("tc {name}"),
             way: Some(attached.way),
             attached: true,
-            reason: None,
+            reason: attached.reason.clone(),
             lost: None,
             required: false,
         });
@@ -124,12 +126,12 @@ fn attach(program: &mut SchedClassifier, name: &str, loopback: bool) -> Result<A
     let directions: &[TcAttachType] =
         if loopback { &[TcAttachType::Egress] } else { &[TcAttachType::Ingress, TcAttachType::Egress] };
     match attach_all(program, name, directions, tcx) {
-        Ok(links) => Ok(Attached { way: "tcx", _links: links }),
+        Ok(links) => Ok(Attached { way: "tcx", reason: None, _links: links }),
         Err(tcx_refused) => {
-            prepare_clsact(name)?;
+            prepare_clsact(name).map_err(|refused| format!("tcx: {tcx_refused}; clsact: {refused}"))?;
             let links = attach_all(program, name, directions, clsact)
                 .map_err(|refused| format!("tcx: {tcx_refused}; clsact: {refused}"))?;
-            Ok(Attached { way: "clsact", _links: links })
+            Ok(Attached { way: "clsact", reason: Some(format!("tcx: {tcx_refused}")), _links: links })
         }
     }
 }
