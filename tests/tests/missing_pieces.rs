@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use std::{fs, net::SocketAddr, process::Output};
+use std::{collections::BTreeSet, fs, net::SocketAddr, process::Output};
 use tests::{
     bpf, client, failure,
     lacking::{kernel, note},
@@ -123,39 +123,60 @@ fn no_tcx(call: &Call) -> Option<libc::c_int> {
 
 #[test]
 fn without_tcx() -> Result<()> {
-    for args in [&["--capture", "tc"], &["--interface", "lo"]] {
-        let (_, run) = works_without(no_tcx, args)?;
-        ensure!(start_line(&run.records)?.text("/capture") == "tc", "{args:?}");
-        let hook = run.records.hook("tc lo")?;
-        let why = hook["reason"].as_str().unwrap_or_default();
-        ensure!(hook["way"] == "clsact" && hook["lost"].is_null() && why.starts_with("tcx: "), "{hook}");
-    }
+    let (_, run) = works_without(no_tcx, &["--interface", "lo"])?;
+    ensure!(start_line(&run.records)?.text("/capture") == "tc", "{:?}", start_line(&run.records)?);
+    let hook = run.records.hook("tc lo")?;
+    let why = hook["reason"].as_str().unwrap_or_default();
+    ensure!(hook["way"] == "clsact" && hook["lost"].is_null() && why.starts_with("tcx: "), "{hook}");
     Ok(())
 }
 
-/// A qdisc of others and their filters stay; what a killed run has left goes.
-#[test]
-fn filters_of_others_stay() -> Result<()> {
-    let netns = Netns::new()?;
-    netns.run("tc", &["qdisc", "add", "dev", "lo", "clsact"])?;
-    // Classic BPF that matches nothing.
-    let filter = ["filter", "add", "dev", "lo", "egress", "prio", "7", "bpf", "bytecode", "1,6 0 0 0,"];
-    netns.run("tc", &filter)?;
-    let before = bpf::attached(&netns, "lo")?;
-    ensure!(!before.is_empty(), "the filter is not there");
+/// A daemon with filters on the interfaces of its own namespace and one other; it finds no more of them.
+fn start_with_filters(scratch: &Scratch, own: &Netns, other: &Netns) -> Result<Tracer> {
+    let (folder, file) = (scratch.path().display(), scratch.file("other"));
+    fs::write(&file, "")?;
+    let line = format!(
+        "mount --bind {} {} && mount --rbind {folder} /run/netns",
+        other.path().display(),
+        file.display()
+    );
+    // Those of processes it does not find either.
+    let blind = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--"];
+    let by = behind(&line);
+    let by: Vec<&str> = by.iter().map(String::as_str).chain(blind).collect();
+    let mut command = tracer::command_by(own, &by, &tracer::binary()?, &["--capture", "tc"])?;
+    refusing(no_tcx, || Tracer::start_by(&mut command))
+}
 
-    let start = || refusing(no_tcx, || Tracer::start(&netns, &["--capture", "tc"]));
-    start()?.end(libc::SIGKILL)?;
-    let left = bpf::attached(&netns, "lo")?;
-    ensure!(left.len() > before.len(), "a killed run leaves its filter: {left:?}");
-    let mut tracer = start()?;
-    sees_an_exchange(&mut tracer, &netns)?;
+/// Filters go with the daemon, in every namespace; what a killed one has left goes with the next. Others keep theirs.
+#[test]
+fn filters_go_and_those_of_others_stay() -> Result<()> {
+    let (scratch, own, other) = (Scratch::new()?, Netns::new()?, Netns::new()?);
+    for netns in [&own, &other] {
+        netns.run("tc", &["qdisc", "add", "dev", "lo", "clsact"])?;
+        // Classic BPF that matches nothing.
+        let filter = ["filter", "add", "dev", "lo", "egress", "prio", "7", "bpf", "bytecode", "1,6 0 0 0,"];
+        netns.run("tc", &filter)?;
+    }
+    let attached = || -> Result<[BTreeSet<String>; 2]> {
+        Ok([bpf::attached(&own, "lo")?, bpf::attached(&other, "lo")?])
+    };
+    let before = attached()?;
+    ensure!(before.iter().all(|filters| !filters.is_empty()), "filters are not there: {before:?}");
+
+    start_with_filters(&scratch, &own, &other)?.end(libc::SIGKILL)?;
+    let left = attached()?;
+    let more = left.iter().zip(&before).all(|(left, before)| left.len() > before.len());
+    ensure!(more, "a killed daemon leaves its filters: {left:?}");
+    let mut tracer = start_with_filters(&scratch, &own, &other)?;
+    let held = bpf::Held::by(tracer.pid())?;
+    for netns in [&own, &other] {
+        sees_an_exchange(&mut tracer, netns)?;
+    }
     tracer.stop()?;
-    let after = bpf::attached(&netns, "lo")?;
+    let after = attached()?;
     ensure!(after == before, "before and after:\n{before:?}\n{after:?}");
-    let qdiscs = netns.run("tc", &["qdisc", "show", "dev", "lo"])?;
-    ensure!(qdiscs.contains("clsact"), "{qdiscs}");
-    Ok(())
+    held.wait_until_gone()
 }
 
 #[test]
