@@ -92,6 +92,8 @@ fn remedy(hook: &str) -> &'static str {
         "a kernel from 6.5 on"
     } else if hook.starts_with("iter/") {
         "a kernel from 5.13 on"
+    } else if hook.starts_with("timer:") {
+        "a kernel whose functions may be probed (fentry, kprobes), or CAP_SYSLOG and kernel.kptr_restrict below 2"
     } else {
         "a kernel built with CONFIG_BPF_EVENTS=y and CONFIG_DEBUG_INFO_BTF=y that is not locked down for confidentiality"
     }

@@ -23,8 +23,7 @@ const PASSES: [(&str, &str, &str); 3] = [
 ];
 
 /// What is lost when only the tracer's own network namespace can be looked into.
-const ELSEWHERE: &str =
-    "connections of other network namespaces that are older than the tracer, until they end";
+const ELSEWHERE: &str = "connections of other network namespaces that are older than the tracer";
 
 /// Brings the totals of open connections up to date.
 const TOTALS: &str = "current_totals";
