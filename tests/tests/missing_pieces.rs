@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use std::{collections::BTreeSet, fs, net::SocketAddr, process::Output};
+use std::{collections::BTreeSet, fs, process::Output};
 use tests::{
     bpf, client, failure,
     lacking::{kernel, note},
@@ -31,13 +31,9 @@ fn output_behind(netns: &Netns, line: &str, args: &[&str]) -> Result<Output> {
     process::output(&mut command, wait::LIMIT)
 }
 
-fn listen(netns: &Netns) -> Result<std::net::TcpListener> {
-    client::listen(netns, SocketAddr::from(([127, 0, 0, 1], 9000)))
-}
-
 /// One exchange in a namespace, which must be told at both ends.
 fn sees_an_exchange(tracer: &mut Tracer, netns: &Netns) -> Result<()> {
-    let listener = listen(netns)?;
+    let listener = client::listen(netns, ([127, 0, 0, 1], 9000).into())?;
     client::converse(netns, &listener)?;
     tracer.wait_for("an exchange at both ends", |records| {
         let conns = records.conns(netns);
@@ -65,6 +61,21 @@ fn output_without(rule: Rule, args: &[&str]) -> Result<Output> {
     let attached = bpf::attached(&netns, "lo")?;
     ensure!(attached.is_empty(), "attached: {attached:?}");
     Ok(output)
+}
+
+/// A daemon under a rule that finds only its own namespace and one other, whose interfaces it may watch.
+fn start_apart(rule: Rule, scratch: &Scratch, own: &Netns, other: &Netns, args: &[&str]) -> Result<Tracer> {
+    let (folder, file) = (scratch.path().display(), scratch.file("other"));
+    fs::write(&file, "")?;
+    let other = other.path();
+    let line =
+        format!("mount --bind {} {} && mount --rbind {folder} /run/netns", other.display(), file.display());
+    // Those of processes it does not find either.
+    let blind = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--"];
+    let by = behind(&line);
+    let by: Vec<&str> = by.iter().map(String::as_str).chain(blind).collect();
+    let mut command = tracer::command_by(own, &by, &tracer::binary()?, args)?;
+    refusing(rule, || Tracer::start_by(&mut command))
 }
 
 fn start_line(records: &Records) -> Result<Record> {
@@ -131,23 +142,6 @@ fn without_tcx() -> Result<()> {
     Ok(())
 }
 
-/// A daemon with filters on the interfaces of its own namespace and one other; it finds no more of them.
-fn start_with_filters(scratch: &Scratch, own: &Netns, other: &Netns) -> Result<Tracer> {
-    let (folder, file) = (scratch.path().display(), scratch.file("other"));
-    fs::write(&file, "")?;
-    let line = format!(
-        "mount --bind {} {} && mount --rbind {folder} /run/netns",
-        other.path().display(),
-        file.display()
-    );
-    // Those of processes it does not find either.
-    let blind = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--"];
-    let by = behind(&line);
-    let by: Vec<&str> = by.iter().map(String::as_str).chain(blind).collect();
-    let mut command = tracer::command_by(own, &by, &tracer::binary()?, &["--capture", "tc"])?;
-    refusing(no_tcx, || Tracer::start_by(&mut command))
-}
-
 /// Filters go with the daemon, in every namespace; what a killed one has left goes with the next. Others keep theirs.
 #[test]
 fn filters_go_and_those_of_others_stay() -> Result<()> {
@@ -164,11 +158,12 @@ fn filters_go_and_those_of_others_stay() -> Result<()> {
     let before = attached()?;
     ensure!(before.iter().all(|filters| !filters.is_empty()), "filters are not there: {before:?}");
 
-    start_with_filters(&scratch, &own, &other)?.end(libc::SIGKILL)?;
+    let start = || start_apart(no_tcx, &scratch, &own, &other, &["--capture", "tc"]);
+    start()?.end(libc::SIGKILL)?;
     let left = attached()?;
     let more = left.iter().zip(&before).all(|(left, before)| left.len() > before.len());
     ensure!(more, "a killed daemon leaves its filters: {left:?}");
-    let mut tracer = start_with_filters(&scratch, &own, &other)?;
+    let mut tracer = start()?;
     let held = bpf::Held::by(tracer.pid())?;
     for netns in [&own, &other] {
         sees_an_exchange(&mut tracer, netns)?;
@@ -188,17 +183,17 @@ fn without_the_root_control_group() -> Result<()> {
         |call| call.attaches_to_control_group().then_some(libc::EINVAL),
     ];
     for rule in rules {
-        let (_, run) = works_without(rule, &[])?;
+        let (scratch, own, other) = (Scratch::new()?, Netns::new()?, Netns::new()?);
+        let mut tracer = start_apart(rule, &scratch, &own, &other, &[])?;
+        for netns in [&own, &other] {
+            sees_an_exchange(&mut tracer, netns)?;
+        }
+        let run = tracer.stop()?;
         ensure!(start_line(&run.records)?.text("/capture") == "tc", "{:?}", start_line(&run.records)?);
         run.check_missing("cgroup_skb", REASON)?;
-        // Other namespaces are seen by their interfaces.
-        let (own, other) = (Netns::new()?, Netns::new()?);
-        let mut tracer = refusing(rule, || Tracer::start(&own, &[]))?;
-        sees_an_exchange(&mut tracer, &other)?;
-        tracer.stop()?;
-        let output = output_without(rule, &["--capture", "cgroup"])?;
-        failure::check_one_line(&output, &["--capture cgroup: ", REASON, "Leave --capture out"])?;
     }
+    let output = output_without(rules[0], &["--capture", "cgroup"])?;
+    failure::check_one_line(&output, &["--capture cgroup: ", REASON, "Leave --capture out"])?;
     let check = output_without(rules[0], &["check"])?;
     let text = String::from_utf8(check.stdout)?;
     ensure!(check.status.success() && text.contains("not used  cgroup_skb: "), "{text}");
