@@ -24,6 +24,11 @@ pub fn note(text: &str) {
     }
 }
 
+/// Whether this is an emulated machine whose first process is ours.
+pub fn in_a_guest() -> bool {
+    env::var_os(NOTES_VARIABLE).is_some()
+}
+
 /// The running kernel's version: major and minor.
 pub fn kernel() -> (u32, u32) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

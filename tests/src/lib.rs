@@ -13,6 +13,7 @@ pub mod failure;
 pub mod frame;
 pub mod go;
 pub mod lacking;
+pub mod lives;
 pub mod meant;
 pub mod message;
 pub mod netns;

@@ -1,7 +1,8 @@
 //! Scenarios: what two sockets do, and what the tracer must tell of both.
 
 use crate::{
-    blind_spots::outside_blind_spots,
+    blind_spots::{Wrong, outside_blind_spots},
+    lives::Lives,
     netns::Netns,
     records::{Record, Records, show},
     socket,
@@ -187,9 +188,9 @@ struct Play {
     ends: Vec<End>,
 }
 
-/// Two namespaces, a wire between them, and a tracer that sees both.
+/// Two namespaces, a wire between them, and a tracer that sees both; several, where several kinds of hooks are tested.
 pub struct Stage {
-    tracer: Tracer,
+    tracers: Vec<Tracer>,
     pub wire: Wire,
     pub near: Netns,
     pub far: Netns,
@@ -273,8 +274,8 @@ impl Stage {
         let (near, far) = (Netns::new()?, Netns::new()?);
         let wire = Wire::join(&near, &format!("{NEAR}/24"), &far, &format!("{FAR}/24"))?;
         before(&near, &far)?;
-        let tracer = Tracer::start(&near, &["--ring-size", RING])?;
-        Ok(Self { tracer, wire, near, far, plays: Vec::new() })
+        let tracers = Tracer::start_each(&near, &["--ring-size", RING])?;
+        Ok(Self { tracers, wire, near, far, plays: Vec::new() })
     }
 
     /// Sets a value below `/proc/sys/net/ipv4` in both namespaces.
@@ -360,8 +361,10 @@ impl Stage {
     /// Waits for the `time_wait` records of both namespaces.
     pub fn wait_for_time_waits(&mut self, count: usize) -> Result<()> {
         let netns = [&self.near, &self.far];
-        self.tracer.wait_for(&format!("{count} `time_wait` records"), |records| {
-            (time_waits(records, netns).len() >= count).then_some(())
+        self.tracers.iter_mut().try_for_each(|tracer| {
+            tracer.wait_for(&format!("{count} `time_wait` records"), |records| {
+                (time_waits(records, netns).len() >= count).then_some(())
+            })
         })
     }
 
@@ -376,35 +379,58 @@ impl Stage {
         Ok(!killed.is_empty())
     }
 
-    /// Waits for what was played to be told, stops the tracer and checks every record.
+    /// Waits for what was played to be told, stops the tracers and checks every record. All must tell the same; the first
+    /// one's records are returned.
     pub fn finish(mut self) -> Result<Told> {
+        let netns = [self.near.inode(), self.far.inode()];
+        let mut first: Option<(Told, Lives)> = None;
+        for (number, tracer) in std::mem::take(&mut self.tracers).into_iter().enumerate() {
+            let records = self.checked(tracer).with_context(|| format!("tracer {number}"))?;
+            let lives = Lives::of(&records, &netns);
+            if let Some((_, expected)) = &first {
+                expected.compare(&lives).with_context(|| format!("tracers 0 and {number}"))?;
+                continue;
+            }
+            let told = Told {
+                conns: self.conns(&records),
+                time_waits: time_waits(&records, [&self.near, &self.far]),
+            };
+            first = Some((told, lives));
+        }
+        first.map(|(told, _)| told).context("no tracer")
+    }
+
+    fn conns(&self, records: &Records) -> Vec<Record> {
+        [records.conns(&self.near), records.conns(&self.far)].concat()
+    }
+
+    /// All that a tracer told, if that is right of every play.
+    fn checked(&self, mut tracer: Tracer) -> Result<Records> {
         let expected: usize = self.plays.iter().map(|play| play.records).sum();
-        let (near, far) = (&self.near, &self.far);
-        let waited = self.tracer.wait_for(&format!("{expected} `conn` records"), |records| {
-            (records.conns(near).len() + records.conns(far).len() >= expected).then_some(())
+        let waited = tracer.wait_for(&format!("{expected} `conn` records"), |records| {
+            (self.conns(records).len() >= expected).then_some(())
         });
         // What came is checked in any case: it says more than what is missing.
-        let run = self.tracer.stop()?;
-        let mut conns = run.records.conns(&self.near);
-        conns.extend(run.records.conns(&self.far));
-        let mut wrong: Vec<String> = Vec::new();
+        let records = tracer.stop()?.records;
+        let conns = self.conns(&records);
+        let mut wrong: Vec<(u16, String)> = Vec::new();
         for play in &self.plays {
             if let Err(error) = play.check(&conns) {
-                wrong.push(format!("{:?}, port {}: {error:#}", play.site, play.port));
+                wrong.push((play.port, format!("{:?}, port {}: {error:#}", play.site, play.port)));
             }
         }
-        if let Some(first) = wrong.first() {
-            let all = self.plays.len();
-            bail!(
-                "{} of {all} plays are told wrongly, the first and the last:\n{first}\n{}",
+        if let [(_, first), ..] = &wrong[..] {
+            let what = format!(
+                "{} of {} plays are told wrongly, the first and the last:\n{first}\n{}",
                 wrong.len(),
-                wrong[wrong.len() - 1]
+                self.plays.len(),
+                wrong[wrong.len() - 1].1
             );
+            bail!(Wrong { what, ports: wrong.into_iter().map(|(port, _)| port).collect() });
         }
         waited?;
         ensure!(conns.len() == expected, "{} `conn` records, not {expected}", conns.len());
-        let time_waits = time_waits(&run.records, [&self.near, &self.far]);
-        Ok(Told { conns, time_waits })
+        Ok(records)
     }
 }
 

@@ -22,10 +22,20 @@ use std::{
 
 /// Where the daemon's binary is.
 pub fn binary() -> Result<PathBuf> {
-    let path = env::var_os("TRACER_BIN").map(PathBuf::from);
-    let path =
-        path.context("TRACER_BIN must name the tracer's binary; `cargo xtask test` builds and names it")?;
-    ensure!(path.is_file(), "TRACER_BIN names {}, which is no file", path.display());
+    named_by("TRACER_BIN")
+}
+
+/// Where the one for aarch64 is.
+pub fn aarch64_binary() -> Result<PathBuf> {
+    named_by("TRACER_BIN_AARCH64")
+}
+
+fn named_by(variable: &str) -> Result<PathBuf> {
+    let path = env::var_os(variable).map(PathBuf::from);
+    let path = path.with_context(|| {
+        format!("{variable} must name the tracer's binary; `cargo xtask test` builds and names it")
+    })?;
+    ensure!(path.is_file(), "{variable} names {}, which is no file", path.display());
     Ok(path)
 }
 
@@ -37,8 +47,16 @@ pub fn copy(scratch: &Scratch) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// The kind of hooks to test (`--hooks`), where it is not to be the best one.
+/// The kinds of hooks to test (`--hooks`), with commas between, where it is not to be the best one alone.
 pub const HOOKS_VARIABLE: &str = "TRACER_HOOKS";
+
+/// A kind of hooks, or the best.
+type Kind = Option<String>;
+
+fn kinds() -> Vec<Kind> {
+    let kinds = env::var(HOOKS_VARIABLE).ok();
+    kinds.map_or_else(|| vec![None], |kinds| kinds.split(',').map(|kind| Some(kind.to_owned())).collect())
+}
 
 /// The daemon's command line, to be run inside a namespace.
 pub fn command(netns: &Netns, args: &[&str]) -> Result<Command> {
@@ -47,12 +65,16 @@ pub fn command(netns: &Netns, args: &[&str]) -> Result<Command> {
 
 /// The same with a copy of the daemon that another program starts, such as `unshare --mount --`.
 pub fn command_by(netns: &Netns, by: &[&str], binary: &Path, args: &[&str]) -> Result<Command> {
+    command_of(&kinds()[0], netns, by, binary, args)
+}
+
+fn command_of(kind: &Kind, netns: &Netns, by: &[&str], binary: &Path, args: &[&str]) -> Result<Command> {
     let binary = binary.to_str().context("the tracer's path is not UTF-8")?;
     let mut words = by.iter().copied().chain([binary]);
     let mut command = netns.command(words.next().unwrap_or(binary));
     command.args(words);
-    if let Some(hooks) = env::var_os(HOOKS_VARIABLE) {
-        command.arg("--hooks").arg(hooks);
+    if let Some(kind) = kind {
+        command.arg("--hooks").arg(kind);
     }
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
@@ -115,6 +137,12 @@ impl Tracer {
     /// Starts the daemon inside a namespace and waits until it sees everything.
     pub fn start(netns: &Netns, args: &[&str]) -> Result<Self> {
         Self::start_by(&mut command(netns, args)?)
+    }
+
+    /// One for each kind of hooks to test, beside each other.
+    pub fn start_each(netns: &Netns, args: &[&str]) -> Result<Vec<Self>> {
+        let binary = binary()?;
+        kinds().iter().map(|kind| Self::start_by(&mut command_of(kind, netns, &[], &binary, args)?)).collect()
     }
 
     /// As [`Self::start`], by a command line such as [`command_by`] gives.

@@ -2,7 +2,6 @@
 //! not have is refused with a reason.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
 use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
     process::{Command, Output},
@@ -13,9 +12,10 @@ use tests::{
     blind_spots::outside_blind_spots,
     client,
     lacking::note,
+    lives::Lives,
     netns::Netns,
     process,
-    records::{Record, Records},
+    records::Records,
     socket,
     stage::{repeat, speak, sysctl},
     tracer::{self, Tracer},
@@ -32,9 +32,6 @@ const KINDS: [(&str, &str, &str); 3] = [
 const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9000));
 /// Where a client comes from that takes the place of a TIME_WAIT.
 const AGAIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9001);
-
-/// How much later one tracer may see a thing than another one.
-const LATE_US: f64 = 200e3;
 
 fn check(kind: &str) -> Result<Output> {
     process::output(Command::new(tracer::binary()?).args(["check", "--hooks", kind]), wait::LIMIT)
@@ -84,17 +81,18 @@ fn kinds_tell_the_same() -> Result<()> {
         drop(netns);
         let mut told = Vec::new();
         for (kind, mut tracer) in tracers {
-            let all = |records: &Records| lives(records, inode).len() >= count;
+            let lives = |records: &Records| Lives::of(records, &[inode]);
+            let all = |records: &Records| lives(records).len() >= count;
             let waited = tracer.wait_for("all records", |records| all(records).then_some(()));
             let records = tracer.stop()?.records;
-            let lives = lives(&records, inode);
+            let lives = lives(&records);
             waited.with_context(|| format!("--hooks {kind}: {} records, not {count}", lives.len()))?;
             told.push((kind, lives));
         }
         let ((first_kind, first), others) = told.split_first().context("no kind of hooks attaches")?;
         ensure!(first.len() == count, "--hooks {first_kind}: {} records, not {count}", first.len());
         for (kind, other) in others {
-            compare(first, other).with_context(|| format!("--hooks {first_kind} and --hooks {kind}"))?;
+            first.compare(other).with_context(|| format!("--hooks {first_kind} and --hooks {kind}"))?;
         }
         Ok(())
     })
@@ -153,57 +151,5 @@ fn close_in_turn(first: TcpStream, mut last: TcpStream) -> Result<()> {
     drop(last);
     let mut first = first;
     socket::read_to_end(&mut first)?;
-    Ok(())
-}
-
-/// The `conn` and `time_wait` records of a namespace: what they say, and how long it lasted.
-fn lives(records: &Records, netns: u64) -> Vec<(String, Record)> {
-    let both = ["conn", "time_wait"].into_iter().flat_map(|kind| records.of(kind));
-    let mut lives: Vec<(String, Record)> = both
-        .filter(|record| record.count("/netns") == Some(netns))
-        .map(|record| (essence(record.at("")).to_string(), record))
-        .collect();
-    lives.sort_by_key(|(essence, record)| (essence.clone(), record.text("/ts").to_owned()));
-    lives
-}
-
-/// Without times, the tracer's own numbers, and how a thing is known.
-fn essence(value: &Value) -> Value {
-    const NOT: [&str; 12] = [
-        "id",
-        "peer",
-        "conn",
-        "ts",
-        "source",
-        "end_source",
-        "opened",
-        "established",
-        "closed",
-        "first_seen",
-        "began",
-        "ended",
-    ];
-    match value {
-        Value::Object(members) => {
-            let kept =
-                members.iter().filter(|(name, _)| !NOT.contains(&name.as_str()) && !name.ends_with("_us"));
-            Value::Object(kept.map(|(name, value)| (name.clone(), essence(value))).collect())
-        }
-        Value::Array(values) => Value::Array(values.iter().map(essence).collect()),
-        value => value.clone(),
-    }
-}
-
-fn compare(one: &[(String, Record)], other: &[(String, Record)]) -> Result<()> {
-    for ((essence, record), (other_essence, other_record)) in one.iter().zip(other) {
-        ensure!(essence == other_essence, "not the same:\n  {record:?}\n  {other_record:?}");
-        let lasted = [record, other_record].map(|record| record.number("/duration_us"));
-        let close = match lasted {
-            [Some(one), Some(other)] => (one - other).abs() < LATE_US,
-            [one, other] => one == other,
-        };
-        ensure!(close, "not for the same time:\n  {record:?}\n  {other_record:?}");
-    }
-    ensure!(one.len() == other.len(), "{} records and {}", one.len(), other.len());
     Ok(())
 }

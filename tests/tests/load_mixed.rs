@@ -1,16 +1,16 @@
 //! Tens of thousands of connections that end in every way, some on a lossy path: all that the records say adds
 //! up to what the kernel counted.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     net::IpAddr,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
 use tests::{
-    blind_spots::outside_blind_spots,
+    blind_spots::{Wrong, outside_blind_spots},
     counters::Counters,
     netns::Netns,
     records::{Record, Records, show},
@@ -82,9 +82,12 @@ fn laws_hold_with_a_tiny_ring() -> Result<()> {
 
 /// All of them, so that a failure shows each law that is broken.
 fn all_hold<const N: usize>(checks: [Result<()>; N]) -> Result<()> {
-    let broken: Vec<String> =
-        checks.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
-    ensure!(broken.is_empty(), "{}", broken.join("\n"));
+    let broken: Vec<_> = checks.into_iter().filter_map(Result::err).collect();
+    let what = broken.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("\n");
+    let ports = broken.iter().filter_map(|error| error.downcast_ref::<Wrong>());
+    let ports: BTreeSet<u16> = ports.flat_map(|wrong| &wrong.ports).copied().collect();
+    ensure!(ports.is_empty(), Wrong { what, ports });
+    ensure!(broken.is_empty(), what);
     Ok(())
 }
 
@@ -94,13 +97,11 @@ fn nothing_lost(stats: &Record, conns: &[Record]) -> Result<()> {
     lost.retain(|(_, count)| *count > 0);
     let odd = |conn: &&Record| !conn.is_true("/complete") || conn.is_true("/open");
     let odd: Vec<Record> = conns.iter().filter(odd).cloned().collect();
-    ensure!(
-        lost.is_empty() && odd.is_empty(),
-        "lost: {lost:?}; {} not complete or still open:{}",
-        odd.len(),
-        show(&odd[..odd.len().min(3)])
-    );
-    Ok(())
+    if lost.is_empty() && odd.is_empty() {
+        return Ok(());
+    }
+    let shown = show(&odd[..odd.len().min(3)]);
+    bail!(Wrong::of(&odd, format!("lost: {lost:?}; {} not complete or still open:{shown}", odd.len())))
 }
 
 /// A connection that lost something says so, and one that says so lost something.

@@ -20,6 +20,7 @@ mod mini_sockets;
 mod owner;
 mod paths;
 mod payload;
+mod perf;
 mod reconcile;
 mod registers;
 mod reset;

@@ -102,7 +102,7 @@ fn took(sk: *const u8) -> i32 {
 }
 
 #[inline(always)]
-fn used(sk: *const u8) -> i32 {
+pub fn used(sk: *const u8) -> i32 {
     match less_known(sk, owner_source::IO) {
         // Sockets of all protocols come here.
         Some(conn) if TcpSock::from_sock(sk).is_some() => learn(conn, owner_source::IO),

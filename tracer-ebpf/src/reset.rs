@@ -44,7 +44,7 @@ fn subject(sk: *const u8, skb: *const u8) -> *const u8 {
 }
 
 #[inline(always)]
-fn first(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
+pub fn first(sk: *const u8, skb: *const u8, reason: u32) -> i32 {
     sent(sk, skb, reason);
     twice::note(Twice::Reset, subject(sk, skb), 0);
     0
@@ -134,7 +134,29 @@ fn namespace(sk: *const u8, skb: *const u8) -> u32 {
 
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
+    received(ctx.arg(0))
+}
+
+#[inline(always)]
+pub fn first_received(sk: *const u8) -> i32 {
+    received(sk);
+    twice::note(Twice::ResetReceived, sk, 0);
+    0
+}
+
+/// Behind [`first_received`] only.
+#[btf_tracepoint(function = "tcp_receive_reset")]
+pub fn tcp_receive_reset_again(ctx: BtfTracePointContext) -> i32 {
+    let sk = ctx.arg(0);
+    if !twice::enter(Twice::ResetReceived, sk, 0) {
+        received(sk);
+    }
+    twice::leave(Twice::ResetReceived);
+    0
+}
+
+#[inline(always)]
+fn received(sk: *const u8) -> i32 {
     let Some(conn) = CONNS.get_ptr_mut(&(sk as u64)) else { return 0 };
     // SAFETY: a live map value.
     let conn = unsafe { &mut *conn };

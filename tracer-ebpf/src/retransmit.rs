@@ -34,7 +34,7 @@ pub fn tcp_retransmit_skb_err_again(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn first(sk: *const u8, skb: *const u8, err: i32) -> i32 {
+pub fn first(sk: *const u8, skb: *const u8, err: i32) -> i32 {
     retransmitted(sk, skb, err);
     twice::note(Twice::Retransmit, skb, 0);
     0
@@ -89,8 +89,29 @@ fn count_segments(sk: *const u8, skb: *const u8) -> u16 {
 /// The connection does not exist yet; its count comes with the child socket. `sk` is the listener.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
-    let listener: *const u8 = ctx.arg(0);
-    let request: *const u8 = ctx.arg(1);
+    answered_again(ctx.arg(0), ctx.arg(1))
+}
+
+#[inline(always)]
+pub fn first_synack(listener: *const u8, request: *const u8) -> i32 {
+    answered_again(listener, request);
+    twice::note(Twice::SynAck, request, 0);
+    0
+}
+
+/// Behind [`first_synack`] only.
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+pub fn tcp_retransmit_synack_again(ctx: BtfTracePointContext) -> i32 {
+    let (listener, request) = (ctx.arg(0), ctx.arg(1));
+    if !twice::enter(Twice::SynAck, request, 0) {
+        answered_again(listener, request);
+    }
+    twice::leave(Twice::SynAck);
+    0
+}
+
+#[inline(always)]
+fn answered_again(listener: *const u8, request: *const u8) -> i32 {
     let Some(tp) = TcpSock::from_sock(listener).filter(|_| running()) else { return 0 };
     let (inode, cookie) = tp.netns();
     count_in(inode, cookie, netns_count::RETRANS_SEGS, 1);

@@ -1,6 +1,8 @@
 //! `sock:inet_sock_set_state`, the trace of `tcp_set_state`, and the end of the socket, `tcp:tcp_destroy_sock`.
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext, helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
 use tracer_ebpf::{
     Conn, StateRecord, TIME_UNSEEN, Tuple, conn_flag, kind, milestone, netns_count, owner_source, role, state,
 };
@@ -17,7 +19,12 @@ use crate::{
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new) = arguments(&ctx);
-    if handle(&ctx, sk, old, new) {
+    first(&ctx, sk, old, new)
+}
+
+#[inline(always)]
+pub fn first<C: EbpfContext>(ctx: &C, sk: *const u8, old: u8, new: u8) -> i32 {
+    if handle(ctx, sk, old, new) {
         twice::note(Twice::State, sk, change_of(old, new));
     }
     0
@@ -47,7 +54,7 @@ fn arguments(ctx: &BtfTracePointContext) -> (*const u8, u8, u8) {
 }
 
 #[inline(always)]
-fn handle(_ctx: &BtfTracePointContext, sk: *const u8, old: u8, new: u8) -> bool {
+fn handle<C: EbpfContext>(_ctx: &C, sk: *const u8, old: u8, new: u8) -> bool {
     // `close` after `shutdown` sets the state that is there already (`tcp_close_state`).
     if old == new || !running() {
         return false;
@@ -293,7 +300,7 @@ pub fn tcp_destroy_sock_again(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn destroyed(sk: *const u8) -> i32 {
+pub fn destroyed(sk: *const u8) -> i32 {
     if !running() {
         return 0;
     }

@@ -12,6 +12,8 @@ pub enum Twice {
     State,
     Reset,
     Retransmit,
+    SynAck,
+    ResetReceived,
 }
 
 /// An event that was handled.
@@ -28,7 +30,7 @@ struct Note {
 #[repr(C)]
 struct Notes {
     /// By [`Twice`]: the second program is running here, so there will be none for what interrupts it.
-    second_runs: [u64; 3],
+    second_runs: [u64; 5],
     places: [Note; 8],
 }
 
@@ -53,12 +55,15 @@ pub fn note(kind: Twice, subject: *const u8, change: u64) {
         return;
     }
     let time_ns = now();
+    let note = Note { subject: subject as u64, what: what(kind, change), time_ns };
     for place in notes.places.iter_mut() {
         if place.what == 0 || time_ns - place.time_ns > STALE_NS {
-            *place = Note { subject: subject as u64, what: what(kind, change), time_ns };
+            *place = note;
             return;
         }
     }
+    // None of them was taken away: their second programs will not run any more.
+    notes.places[0] = note;
 }
 
 /// Of what a note is; not 0.

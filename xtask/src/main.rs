@@ -1,3 +1,4 @@
+mod aarch64;
 mod bench;
 mod bench_read;
 mod fuzz;

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::cmd;
 
 struct Tool {
+    /// Its name, or the path of a file that is no program.
     program: &'static str,
     package: &'static str,
     /// What the package would start now and at every boot.
@@ -15,7 +16,7 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package, service: None }
 }
 
-const TOOLS: [Tool; 14] = [
+const TOOLS: [Tool; 17] = [
     tool("go", "golang-go"),
     Tool { program: "nginx", package: "nginx-light", service: Some("nginx") },
     tool("ab", "apache2-utils"),
@@ -31,6 +32,10 @@ const TOOLS: [Tool; 14] = [
     tool("tshark", "tshark"),
     // Kernel modules for `cargo xtask vm` are compressed.
     tool("xz", "xz-utils"),
+    // To build the daemon for aarch64 and to run it.
+    tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    tool("/usr/aarch64-linux-gnu/lib/libc.a", "libc6-dev-arm64-cross"),
+    tool("qemu-aarch64", "qemu-user"),
 ];
 
 /// Debian's installers ask `policy-rc.d` before they start a service. Ours is taken away again whatever happens;

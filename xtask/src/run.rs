@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
@@ -22,12 +23,15 @@ pub fn run(root: &Path, args: &[OsString]) -> Result<()> {
     Err(error).with_context(|| format!("cannot start {}", tracer.display()))
 }
 
-/// Builds the daemon for release. Cargo itself tells where it put it, whatever the user's settings.
+/// Builds the daemon for release.
 pub fn build(root: &Path) -> Result<PathBuf> {
-    let mut cargo = cmd::cargo(root);
-    cargo.args(["build", "--release", "--package", "tracer", "--bin", "tracer"]);
-    cargo.arg("--message-format=json-render-diagnostics").stderr(std::process::Stdio::inherit());
-    let messages = cmd::output(&mut cargo)?;
+    built(cmd::cargo(root).args(["build", "--release"]))
+}
+
+/// Builds the daemon as this `cargo build` would. Cargo itself tells where it put it, whatever the user's settings.
+pub fn built(cargo: &mut Command) -> Result<PathBuf> {
+    cargo.args(["--package", "tracer", "--bin", "tracer", "--message-format=json-render-diagnostics"]);
+    let messages = cmd::output(cargo.stderr(Stdio::inherit()))?;
     let executable = executable(&messages).context("cargo did not say where it put tracer")?;
     Ok(executable.into())
 }

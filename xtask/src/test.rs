@@ -5,7 +5,7 @@ use std::{env, path::Path, time::Instant};
 use anyhow::{Context as _, Result};
 use xtask::{cmd, object, packages, toolchain};
 
-use crate::run;
+use crate::{aarch64, run};
 
 /// Newer ones may need a newer compiler than the pinned one.
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
@@ -29,17 +29,18 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
         args.extend(filter.map(|filter| ["--", filter]).into_iter().flatten());
         cargo(root, &args)
     })?;
-    step("integration tests", || integration_tests(root, filter))?;
+    let aarch64 = step("daemon for aarch64", || aarch64::build(root))?;
+    step("integration tests", || integration_tests(root, &aarch64, filter))?;
     eprintln!("\n== all passed in {} s", begin.elapsed().as_secs());
     Ok(())
 }
 
-fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("\n== {name}");
     let begin = Instant::now();
-    work().with_context(|| format!("step `{name}` failed"))?;
+    let result = work().with_context(|| format!("step `{name}` failed"))?;
     eprintln!("== {name}: {} s", begin.elapsed().as_secs());
-    Ok(())
+    Ok(result)
 }
 
 fn cargo(root: &Path, args: &[&str]) -> Result<()> {
@@ -57,10 +58,11 @@ fn deny(root: &Path) -> Result<()> {
 }
 
 /// As root, one at a time: they share the machine's kernel.
-fn integration_tests(root: &Path, filter: Option<&str>) -> Result<()> {
+fn integration_tests(root: &Path, aarch64: &Path, filter: Option<&str>) -> Result<()> {
     let tracer = run::build(root)?;
     let mut cargo = cmd::cargo(root);
-    cargo.args(["test", "--package", "tests"]).env("TRACER_BIN", &tracer);
+    cargo.args(["test", "--package", "tests"]);
+    cargo.env("TRACER_BIN", &tracer).env("TRACER_BIN_AARCH64", aarch64);
     if !cmd::is_root()? {
         // Built as the user, run as root; sudo would reset PATH even where it keeps the rest.
         cmd::as_root("the integration tests")?;

@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
@@ -69,7 +70,7 @@ fn run() -> Result<bool> {
     let environment: Vec<(&str, &str)> =
         words().filter(|(word, _)| *word == "env").filter_map(|(_, rest)| rest.split_once(' ')).collect();
     hooks(&environment, &mut report)?;
-    let mut guest = Guest { environment, report };
+    let mut guest = Guest { environment, report, attaches: BTreeMap::new() };
     let mut passed = true;
     for (word, rest) in words() {
         passed &= match word {
@@ -89,11 +90,13 @@ fn run() -> Result<bool> {
 struct Guest<'a> {
     environment: Vec<(&'a str, &'a str)>,
     report: Report,
+    /// Whether a kind of hooks attaches here, once that was asked.
+    attaches: BTreeMap<&'a str, bool>,
 }
 
-impl Guest<'_> {
-    /// Runs `PROGRAM NAME`, with a kind of hooks if one is named and to be had; whether it passed.
-    fn test(&mut self, hooks: Option<&str>, test: &str) -> Result<bool> {
+impl<'a> Guest<'a> {
+    /// Runs `PROGRAM NAME`, with those of the named kinds of hooks that are to be had; whether it passed.
+    fn test(&mut self, hooks: Option<&'a str>, test: &str) -> Result<bool> {
         let (program, test) = test.split_once(' ').context("a test without a name")?;
         let file = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
         let name = hooks.map_or(format!("{file} {test}"), |hooks| format!("{file} {test} ({hooks})"));
@@ -103,13 +106,10 @@ impl Guest<'_> {
         let mut command = Command::new(program);
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
         command.env_clear().envs(self.environment.iter().copied()).env("TRACER_NOTES", REPORT);
-        let result = match hooks {
-            Some(hooks) if !self.attaches(hooks)? => {
-                self.report
-                    .line(&format!("note not run with --hooks {hooks}, which does not attach here"))?;
-                "ok".to_owned()
-            }
-            Some(hooks) => outcome(command.env(HOOKS_VARIABLE, hooks)),
+        let attached = self.attached(hooks)?;
+        let result = match attached.as_deref() {
+            Some("") => "ok".to_owned(),
+            Some(kinds) => outcome(command.env(HOOKS_VARIABLE, kinds)),
             None => outcome(&mut command),
         };
         println!("==== {name}: {result}");
@@ -117,9 +117,28 @@ impl Guest<'_> {
         Ok(result == "ok")
     }
 
-    fn attaches(&self, hooks: &str) -> Result<bool> {
-        let check = tracer(&self.environment)?.args(["check", "--hooks", hooks]).status();
-        Ok(check.context("cannot start tracer")?.success())
+    /// Those of some kinds of hooks that attach; the others are noted.
+    fn attached(&mut self, kinds: Option<&'a str>) -> Result<Option<String>> {
+        let Some(kinds) = kinds else { return Ok(None) };
+        let mut attached = Vec::new();
+        for kind in kinds.split(',') {
+            if self.attaches(kind)? {
+                attached.push(kind);
+            } else {
+                self.report.line(&format!("note not run with --hooks {kind}, which does not attach here"))?;
+            }
+        }
+        Ok(Some(attached.join(",")))
+    }
+
+    fn attaches(&mut self, kind: &'a str) -> Result<bool> {
+        if let Some(attaches) = self.attaches.get(kind) {
+            return Ok(*attaches);
+        }
+        let check = tracer(&self.environment)?.args(["check", "--hooks", kind]).status();
+        let attaches = check.context("cannot start tracer")?.success();
+        self.attaches.insert(kind, attaches);
+        Ok(attaches)
     }
 }
 

@@ -224,6 +224,10 @@ impl Btf {
         self.named(name, kind::STRUCT).map(|found| found.size_or_type as usize)
     }
 
+    pub fn has_typedef(&self, name: &str) -> bool {
+        self.named(name, kind::TYPEDEF).is_some()
+    }
+
     /// Number of parameters of the function that a typedef of a pointer to function names.
     pub fn typedef_parameters(&self, name: &str) -> Option<usize> {
         let pointer = self.resolve(self.named(name, kind::TYPEDEF)?.size_or_type)?;

@@ -2,14 +2,17 @@
 
 use aya::{Btf, Ebpf, programs::BtfTracePoint};
 
-use super::{types::Types, ways::Ways};
+use super::{perf, types::Types, ways::Ways};
+
+/// How something is attached.
+type Way = &'static str;
 
 /// A wanted hook and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     pub name: String,
     /// How it is (or would be) attached.
-    pub way: Option<&'static str>,
+    pub way: Option<Way>,
     pub attached: bool,
     /// Why not, or not in the best way.
     pub reason: Option<String>,
@@ -78,14 +81,15 @@ impl Wanted {
         self.tracepoint.split_once(':').map_or(self.tracepoint, |(_, name)| name)
     }
 
-    fn hook(&self, result: Result<(), String>, ways: &Ways) -> Hook {
+    /// `better` is why a better way than `tp_btf` is not taken.
+    fn hook(&self, result: Result<Way, String>, better: Option<String>, ways: &Ways) -> Hook {
         let attached = result.is_ok();
         let lost =
             if ways.accepts && [READERS, WRITERS].contains(&self.lost) { HANDED_ON } else { self.lost };
-        let better = ways.timers.clone().filter(|_| self.lost == TIME_WAIT);
+        let better = better.or(ways.timers.clone().filter(|_| self.lost == TIME_WAIT));
         Hook {
             name: self.tracepoint.to_owned(),
-            way: attached.then_some("tp_btf"),
+            way: result.as_ref().ok().copied(),
             attached,
             reason: result.err().or(better),
             lost: (!attached).then_some(lost),
@@ -108,22 +112,31 @@ pub fn tracepoints(
         .iter()
         .filter(|wanted| wanted.lost != TIME_WAIT || ways.timers.is_some())
         .map(|wanted| {
-            let result = match wanted.program(types) {
-                None => Err("this kernel has no such tracepoint".to_owned()),
-                Some(_) if wanted.lost == TIME_WAIT && !timers => {
-                    Err("/proc/kallsyms does not show the address of tw_timer_handler: that takes CAP_SYSLOG, and \
-                         kernel.kptr_restrict below 2"
-                        .to_owned())
-                }
-                Some(program) => tracepoint(ebpf, program, wanted.name(), btf, attach),
+            let Some(program) = wanted.program(types) else {
+                return wanted.hook(Err("this kernel has no such tracepoint".to_owned()), None, ways);
             };
+            if wanted.lost == TIME_WAIT && !timers {
+                let reason = "/proc/kallsyms does not show the address of tw_timer_handler: that takes CAP_SYSLOG, and \
+                              kernel.kptr_restrict below 2";
+                return wanted.hook(Err(reason.to_owned()), None, ways);
+            }
+            let pair = perf::PAIRS.iter().find(|pair| pair.instead_of == program);
+            let mut better = None;
+            if let Some(pair) = pair.filter(|_| perf::is_wanted(types)) {
+                match perf::first(ebpf, pair, wanted.tracepoint, attach) {
+                    Ok(()) => {
+                        let second = tracepoint(ebpf, pair.second, wanted.name(), btf, attach);
+                        return wanted.hook(second.map(|()| "perf"), None, ways);
+                    }
+                    Err(reason) => better = Some(format!("by perf: {reason}")),
+                }
+            }
+            let first = tracepoint(ebpf, program, wanted.name(), btf, attach);
             // Attached second, it runs second.
-            let again =
-                wanted.program(types).and_then(|program| AGAIN.iter().find(|(first, _)| *first == program));
-            if let (Ok(()), Some((_, again))) = (&result, again) {
+            if let (Ok(()), Some((_, again))) = (&first, AGAIN.iter().find(|(first, _)| *first == program)) {
                 let _ = tracepoint(ebpf, again, wanted.name(), btf, attach);
             }
-            wanted.hook(result, ways)
+            wanted.hook(first.map(|()| "tp_btf"), better, ways)
         })
         .collect()
 }
@@ -143,9 +156,15 @@ const AGAIN: [(&str, &str); 10] = [
     ("time_wait_begins", "time_wait_begins_again"),
 ];
 
-/// Whether a program is one of two for its hook: what one of them misses, the other sees.
-pub fn is_paired(program: &str) -> bool {
-    AGAIN.iter().any(|(first, second)| program == *first || program == *second)
+/// Whether it matters when the kernel does not run a program: not for one of two at the same hook, as what one of them misses
+/// the other sees, nor for those of `accept`, as each record says whether the owner is only the listener's.
+pub fn may_miss(ebpf: &Ebpf, program: &str) -> bool {
+    let loaded = |name: &str| ebpf.program(name).is_some_and(|program| program.fd().is_ok());
+    let perf = perf::PAIRS.iter().map(|pair| (pair.first, pair.second));
+    let mut pairs = AGAIN.into_iter().chain(perf);
+    let paired =
+        pairs.any(|(first, second)| [first, second].contains(&program) && loaded(first) && loaded(second));
+    paired || program.starts_with("accepted")
 }
 
 fn tracepoint(ebpf: &mut Ebpf, program: &str, name: &str, btf: &Btf, attach: bool) -> Result<(), String> {

@@ -13,10 +13,12 @@ use super::{
     hooks::{self, Hook, say},
     object::Object,
     privileges::sees_others,
-    refused, snapshot,
+    refused,
+    registers::REGISTERS,
+    snapshot,
     tables::Tables,
     types::Types,
-    ways::{REGISTERS, Tier, Ways},
+    ways::{Tier, Ways},
 };
 use crate::{cli::Shown, filter::Filter, netns, selfcheck};
 
@@ -192,14 +194,7 @@ impl Kernel {
             .map_max_entries("FLOWS", options.max_connections)
             .map_max_entries("TIME_WAITS", time_waits)
             .load(object.bytes())
-            .map_err(|error| {
-                anyhow!(
-                    "cannot make a ring of {} bytes (--ring-size) and tables for {} connections (--max-connections): {}",
-                    options.ring_bytes,
-                    options.max_connections,
-                    refused::maps(&error, limit)
-                )
-            })?;
+            .map_err(|error| refused::maps(&error, options, limit))?;
         #[cfg(feature = "ebpf-log")]
         let log = super::log::KernelLog::start(&mut ebpf);
         super::tables::set_filters(&mut ebpf, &options.filter)?;
@@ -284,9 +279,9 @@ impl Kernel {
     }
 
     /// Times that the kernel did not run a program because it had interrupted it (`recursion_misses`, 5.12+).
-    /// Not those of programs that there are two of.
+    /// Only those that matter.
     pub fn missed(&self) -> u64 {
-        let alone = self.ebpf.programs().filter(|(name, _)| !hooks::is_paired(name));
+        let alone = self.ebpf.programs().filter(|(name, _)| !hooks::may_miss(&self.ebpf, name));
         alone.filter_map(|(_, program)| missed(program)).sum()
     }
 

@@ -9,9 +9,11 @@ mod load;
 #[cfg(feature = "ebpf-log")]
 mod log;
 mod object;
+mod perf;
 mod privileges;
 mod processes;
 mod refused;
+mod registers;
 mod snapshot;
 mod tables;
 pub mod types;

@@ -1,9 +1,10 @@
 //! Why the kernel refused a map, and what to do about it.
 
+use anyhow::anyhow;
 use aya::{EbpfError, maps::MapError};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
-use super::{hooks::say, types::Types};
+use super::{hooks::say, load::Options, types::Types};
 
 /// The bound on locked memory, in bytes, where it counts and cannot be raised: before 5.11 the kernel holds maps and programs
 /// against it. `None`: nothing to fear from it.
@@ -20,7 +21,7 @@ pub fn memlock_limit(types: &Types) -> Option<u64> {
 }
 
 /// What a low limit means, and how it is raised.
-pub fn by_memlock(limit: u64) -> String {
+fn by_memlock(limit: u64) -> String {
     format!(
         "before 5.11 ring, tables and programs count against RLIMIT_MEMLOCK, which is {limit} bytes here and cannot be \
          raised without CAP_SYS_RESOURCE: start it with `ulimit -l unlimited` (a systemd unit: LimitMEMLOCK=infinity), \
@@ -28,24 +29,36 @@ pub fn by_memlock(limit: u64) -> String {
     )
 }
 
-/// Which map, and why not.
-pub fn maps(error: &EbpfError, limit: Option<u64>) -> String {
-    let (name, errno) = match error {
-        EbpfError::MapError(MapError::CreateError { name, io_error }) => (name, io_error.raw_os_error()),
-        other => return format!("the kernel refused the programs' maps: {}", say(other)),
+/// Which map, why not, and what to do.
+pub fn maps(error: &EbpfError, options: &Options, limit: Option<u64>) -> anyhow::Error {
+    let EbpfError::MapError(MapError::CreateError { name, io_error }) = error else {
+        return anyhow!("the kernel refused the programs' maps: {}", say(error));
     };
-    let remedy = match (errno, limit) {
+    let remedy = match (io_error.raw_os_error(), limit) {
+        (Some(libc::ENOSYS), _) => {
+            return anyhow!(
+                "there is no bpf(2) here: run a kernel built with CONFIG_BPF_SYSCALL=y, outside of a sandbox or emulator \
+                 that does not offer it"
+            );
+        }
         (Some(libc::EPERM), Some(limit)) => by_memlock(limit),
+        (Some(libc::EPERM | libc::EACCES), None) => {
+            "its privileges would do, so a seccomp profile (a container's) or a security module forbids bpf(2): allow \
+             it there"
+                .to_owned()
+        }
         (Some(libc::ENOMEM), _) => {
             "there is not enough memory: lower --ring-size or --max-connections, or raise the memory limit of the \
              tracer's control group"
                 .to_owned()
         }
-        (Some(libc::EPERM | libc::EACCES), None) => {
-            "its privileges would do, so a seccomp profile (a container's) or a security module forbids bpf(2): allow it there"
-                .to_owned()
-        }
         _ => "`tracer check` tells what this kernel allows".to_owned(),
     };
-    format!("the kernel refused the map {name}: {}; {remedy}", say(error))
+    anyhow!(
+        "cannot make a ring of {} bytes (--ring-size) and tables for {} connections (--max-connections): the kernel \
+         refused the map {name}: {}; {remedy}",
+        options.ring_bytes,
+        options.max_connections,
+        say(error)
+    )
 }

@@ -62,6 +62,11 @@ impl Types {
         self.0.structure_size(name).is_some()
     }
 
+    /// Whether the kernel has a type of this name for another one.
+    pub fn has_typedef(&self, name: &str) -> bool {
+        self.0.has_typedef(name)
+    }
+
     /// Offsets of all members that the programs read. The second value names those the kernel lacks (or has in
     /// another size), as `structure.member`.
     pub fn fields(&self) -> (Fields, Vec<String>) {

@@ -165,7 +165,8 @@ fn best(
     for tier in PROBES.into_iter().filter(|tier| wanted.is_none_or(|wanted| wanted == *tier)) {
         // The kernel would warn of it, and a warning may be set to stop the machine (`panic_on_warn`).
         if tier == Tier::Kprobe && !types.has_structure("bpf_mem_alloc") {
-            refused.push("before 6.1 no kprobe may use tables that grow".to_owned());
+            refused
+                .push("by kprobe: this kernel's kprobes may not use tables that grow (6.1's may)".to_owned());
             continue;
         }
         match attach_all(ebpf, btf, &probes(tier)) {
@@ -239,18 +240,3 @@ fn unload(ebpf: &mut Ebpf, name: &str) {
         _ => Ok(()),
     };
 }
-
-/// Where `struct pt_regs` has a function's first and third argument and what it returned, in bytes.
-pub struct Registers {
-    pub first: u32,
-    pub third: u32,
-    pub returned: u32,
-}
-
-/// `di`, `dx` and `ax` (arch/x86/include/asm/ptrace.h).
-#[cfg(target_arch = "x86_64")]
-pub const REGISTERS: Registers = Registers { first: 112, third: 96, returned: 80 };
-
-/// `x0`, `x2` and `x0` (arch/arm64/include/uapi/asm/ptrace.h).
-#[cfg(target_arch = "aarch64")]
-pub const REGISTERS: Registers = Registers { first: 0, third: 16, returned: 0 };

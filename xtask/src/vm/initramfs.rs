@@ -10,7 +10,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use xtask::cmd;
 
-use super::{cpio::Archive, kernels::Kernel, modules, plan, programs::Programs};
+use super::{
+    cpio::Archive,
+    kernels::Kernel,
+    modules,
+    plan::{self, Run},
+    programs::Programs,
+};
 
 /// Where guests have the daemon.
 pub const TRACER: &str = "/tracer";
@@ -19,17 +25,8 @@ const PLAN: &str = "/plan";
 const MODULES: &str = "/modules";
 const TESTS: &str = "/tests";
 
-/// Kind of hooks, program and name of a test.
-type ByHooks<'a> = (&'a str, &'a str, &'a str);
-
-/// The first process, the daemon, the tests and what they call. `tests` are program and name of each, `again` those that
-/// are run with a kind of hooks as well.
-pub fn common(
-    programs: &Programs,
-    tests: &[(String, String)],
-    again: &[ByHooks<'_>],
-    repeat: usize,
-) -> Result<Vec<u8>> {
+/// The first process, the daemon, the tests and what they call.
+pub fn common(programs: &Programs, runs: &[Run<'_>], repeat: usize) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in ["bin", "sbin", "lib", "lib64"] {
         let usr = Path::new("usr").join(folder);
@@ -41,11 +38,11 @@ pub fn common(
     }
     archive.copy(Path::new("/init"), &programs.init)?;
     archive.copy(Path::new(TRACER), &programs.tracer)?;
-    let used: BTreeSet<&str> = tests.iter().map(|(program, _)| program.as_str()).collect();
+    let used: BTreeSet<&str> = runs.iter().map(|run| run.program).collect();
     for program in used {
         archive.copy(&Path::new(TESTS).join(program), &programs.tests[program])?;
     }
-    archive.file(Path::new(PLAN), plan_text(tests, again, repeat).as_bytes());
+    archive.file(Path::new(PLAN), plan_text(runs, repeat).as_bytes());
     add_programs(&mut archive)?;
     Ok(archive.finish())
 }
@@ -60,17 +57,17 @@ pub fn modules(kernel: &Kernel) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
-fn plan_text(tests: &[(String, String)], again: &[ByHooks<'_>], repeat: usize) -> String {
+fn plan_text(runs: &[Run<'_>], repeat: usize) -> String {
     let mut text = String::new();
     for (name, value) in plan::ENVIRONMENT {
         text.push_str(&format!("env {name} {value}\n"));
     }
     text.push_str(&format!("env TRACER_REPEAT {repeat}\nenv TRACER_PATIENCE {}\n", plan::PATIENCE));
-    for (program, test) in tests {
-        text.push_str(&format!("test {TESTS}/{program} {test}\n"));
-    }
-    for (hooks, program, test) in again {
-        text.push_str(&format!("test-by {hooks} {TESTS}/{program} {test}\n"));
+    for Run { hooks, program, test } in runs {
+        match hooks {
+            None => text.push_str(&format!("test {TESTS}/{program} {test}\n")),
+            Some(hooks) => text.push_str(&format!("test-by {hooks} {TESTS}/{program} {test}\n")),
+        }
     }
     text
 }

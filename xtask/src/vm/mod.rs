@@ -83,9 +83,9 @@ pub fn vm(root: &Path, options: &Options) -> Result<()> {
     }
     let programs = Programs::build(root, &cache)?;
     let tests = programs.tests(&options.filters, options.quick)?;
-    let again = plan::by_other_hooks(&tests, options.quick);
-    let common = initramfs::common(&programs, &tests, &again, options.repeat)?;
-    let expected = tests.len() + again.len();
+    let runs = plan::runs(&tests, options.quick);
+    let common = initramfs::common(&programs, &runs, options.repeat)?;
+    let expected = runs.len();
 
     let machine = Machine { qemu: &qemu, cache: &cache, common: &common, expected };
     let results = at_once(options.jobs, &found, |(series, kernel)| machine.run(series, kernel))?;

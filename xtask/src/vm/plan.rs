@@ -38,26 +38,44 @@ pub const QUICK: [&str; 10] = [
 /// Not among them: it waits for the end of a TIME_WAIT.
 pub const LONG: [&str; 1] = ["expired"];
 
-/// Kinds of hooks that the tracer takes when it is told to, though a better one works on most kernels.
-const OTHER_HOOKS: [&str; 2] = ["kprobe", "tracepoint"];
+/// Each kind of hooks in turn, of which the tracer takes the first one that works unless it is told which.
+const EACH: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
+/// Tracers by all kinds beside each other, which must tell the same.
+const BESIDE: [&str; 1] = ["fentry,kprobe,tracepoint"];
 
-/// The tests whose records come by other hooks then, by the beginning of `PROGRAM NAME`.
-const BY_OTHER_HOOKS: [&str; 4] = ["lifecycle_", "owners ", "selfcheck ", "time_wait_counts "];
-/// And those of `--quick`; `hooks` compares more.
-const QUICK_BY_OTHER_HOOKS: [&str; 3] =
-    ["lifecycle_time_wait reset", "lifecycle_time_wait reused_by_connect", "owners "];
+/// Which tests are run by which kinds of hooks, by the beginning of `PROGRAM NAME`; the others take the best one.
+const BY_HOOKS: [(&str, &[&str]); 4] =
+    [("lifecycle_", &BESIDE), ("owners ", &EACH), ("selfcheck ", &EACH), ("time_wait_counts ", &EACH)];
+/// With `--quick`, these are run so as well.
+const QUICK_BY_HOOKS: [(&str, &[&str]); 3] = [
+    ("lifecycle_time_wait reset", &BESIDE),
+    ("lifecycle_time_wait reused_by_connect", &BESIDE),
+    ("owners ", &EACH),
+];
 
-/// Kind of hooks, program and name of each test that is run again.
-pub fn by_other_hooks(tests: &[(String, String)], quick: bool) -> Vec<(&'static str, &str, &str)> {
-    let wanted: &[&str] = if quick { &QUICK_BY_OTHER_HOOKS } else { &BY_OTHER_HOOKS };
-    let again = |(program, name): &&(String, String)| {
-        let full = format!("{program} {name}");
-        wanted.iter().any(|wanted| full.starts_with(wanted))
-    };
-    let with = |hooks| {
-        tests.iter().filter(again).map(move |(program, name)| (hooks, program.as_str(), name.as_str()))
-    };
-    OTHER_HOOKS.into_iter().flat_map(with).collect()
+/// One run of a test.
+pub struct Run<'a> {
+    /// `None`: the best ones.
+    pub hooks: Option<&'static str>,
+    pub program: &'a str,
+    pub test: &'a str,
+}
+
+/// All runs of some tests, given by program and name.
+pub fn runs(tests: &[(String, String)], quick: bool) -> Vec<Run<'_>> {
+    let table: &[(&str, &[&str])] = if quick { &QUICK_BY_HOOKS } else { &BY_HOOKS };
+    let mut runs = Vec::new();
+    for (program, test) in tests {
+        let full = format!("{program} {test}");
+        let kinds = table.iter().find(|(beginning, _)| full.starts_with(beginning)).map(|(_, kinds)| *kinds);
+        if quick || kinds.is_none() {
+            runs.push(Run { hooks: None, program, test });
+        }
+        for kind in kinds.into_iter().flatten() {
+            runs.push(Run { hooks: Some(kind), program, test });
+        }
+    }
+    runs
 }
 
 /// Programs that these tests start.
