@@ -34,6 +34,16 @@ fn patient(stream: TcpStream) -> Result<TcpStream> {
     Ok(stream)
 }
 
+/// One HTTP exchange between a client and a server of the same namespace, whose connection the client closes behind it.
+pub fn converse(netns: &Netns, listener: &TcpListener) -> Result<()> {
+    let (mut client, mut server) = pair(netns, listener, listener.local_addr()?)?;
+    pass(&mut client, &mut server, b"GET /thing HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    pass(&mut server, &mut client, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")?;
+    drop(client);
+    ensure!(server.read(&mut [0])? == 0, "more than a request");
+    Ok(())
+}
+
 /// Sends bytes on one end and waits until the other end has read them.
 pub fn pass(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) -> Result<()> {
     from.write_all(bytes)?;

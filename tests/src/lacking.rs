@@ -1,7 +1,9 @@
 //! What the running kernel does not offer, as the tracer itself tells it: a test whose promise depends on that asserts
 //! less there, and says so.
 
-use crate::records::Records;
+use crate::{records::Records, tracer::Run};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use std::{
     env,
     fs::{self, OpenOptions},
@@ -44,16 +46,33 @@ pub fn counts_time_waits_that_begin() -> bool {
 }
 
 impl Records {
+    /// What `start` says of a hook.
+    pub fn hook(&self, name: &str) -> Result<Value> {
+        let start = self.of("start").next().context("no `start`")?;
+        let mut hooks = start.at("/hooks").as_array().into_iter().flatten();
+        let found = hooks.find(|hook| hook["hook"] == name).cloned();
+        found.with_context(|| format!("no hook {name} in {start:?}"))
+    }
+
     /// Whether the run told in its `start` line that it goes without a hook, such as `sock:sock_recv_length`. Then `less`
     /// is what the test does not ask for.
     pub fn lack(&self, hook: &str, less: &str) -> bool {
-        let start = self.of("start").next();
-        let hooks = start.as_ref().and_then(|start| start.at("/hooks").as_array());
-        let mut hooks = hooks.into_iter().flatten();
-        let missing = hooks.any(|found| found["hook"] == hook && found["attached"] == false);
+        let missing = self.hook(hook).is_ok_and(|found| found["attached"] == false);
         if missing {
             note(&format!("without {hook}: {less}"));
         }
         missing
+    }
+}
+
+impl Run {
+    /// Checks that it told of a missing hook why it is missing and what is lost, to programs and to people.
+    pub fn check_missing(&self, name: &str, reason: &str) -> Result<()> {
+        let hook = self.records.hook(name)?;
+        let [why, lost] = ["reason", "lost"].map(|part| hook[part].as_str().unwrap_or_default());
+        ensure!(hook["attached"] == false && why.contains(reason) && !lost.is_empty(), "{hook}");
+        let line = format!("{name} is not attached ({why}); not known for that: {lost}");
+        ensure!(self.stderr.contains(&line), "`{line}` is not in:\n{}", self.stderr);
+        Ok(())
     }
 }

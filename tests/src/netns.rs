@@ -40,6 +40,11 @@ impl Netns {
         self.inode
     }
 
+    /// The file that keeps it.
+    pub fn path(&self) -> PathBuf {
+        path(&self.name)
+    }
+
     /// A program to be started inside.
     pub fn command(&self, program: &str) -> Command {
         // `ip netns exec` would mount another /sys, without the one for BPF in it.

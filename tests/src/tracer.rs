@@ -5,13 +5,15 @@ use crate::{
     netns::Netns,
     process::Process,
     records::{Line, Records},
+    scratch::Scratch,
     wait,
 };
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use std::{
-    env,
+    env, fs,
     io::{self, BufRead as _, BufReader, Read},
-    path::PathBuf,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     process::{ChildStdout, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
@@ -37,6 +39,14 @@ fn named_by(variable: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// A copy of it where every user can read it.
+pub fn copy(scratch: &Scratch) -> Result<PathBuf> {
+    let copy = scratch.file("tracer");
+    fs::copy(binary()?, &copy)?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+    Ok(copy)
+}
+
 /// The kinds of hooks to test (`--hooks`), with commas between, where it is not to be the best one alone.
 pub const HOOKS_VARIABLE: &str = "TRACER_HOOKS";
 
@@ -50,12 +60,19 @@ fn kinds() -> Vec<Kind> {
 
 /// The daemon's command line, to be run inside a namespace.
 pub fn command(netns: &Netns, args: &[&str]) -> Result<Command> {
-    command_by(&kinds()[0], netns, args)
+    command_by(netns, &[], &binary()?, args)
 }
 
-fn command_by(kind: &Kind, netns: &Netns, args: &[&str]) -> Result<Command> {
-    let binary = binary()?;
-    let mut command = netns.command(binary.to_str().context("TRACER_BIN is not UTF-8")?);
+/// The same with a copy of the daemon that another program starts, such as `unshare --mount --`.
+pub fn command_by(netns: &Netns, by: &[&str], binary: &Path, args: &[&str]) -> Result<Command> {
+    command_of(&kinds()[0], netns, by, binary, args)
+}
+
+fn command_of(kind: &Kind, netns: &Netns, by: &[&str], binary: &Path, args: &[&str]) -> Result<Command> {
+    let binary = binary.to_str().context("the tracer's path is not UTF-8")?;
+    let mut words = by.iter().copied().chain([binary]);
+    let mut command = netns.command(words.next().unwrap_or(binary));
+    command.args(words);
     if let Some(kind) = kind {
         command.arg("--hooks").arg(kind);
     }
@@ -119,15 +136,17 @@ impl Shared {
 impl Tracer {
     /// Starts the daemon inside a namespace and waits until it sees everything.
     pub fn start(netns: &Netns, args: &[&str]) -> Result<Self> {
-        Self::spawn(&mut command(netns, args)?)
+        Self::start_by(&mut command(netns, args)?)
     }
 
     /// One for each kind of hooks to test, beside each other.
     pub fn start_each(netns: &Netns, args: &[&str]) -> Result<Vec<Self>> {
-        kinds().iter().map(|kind| Self::spawn(&mut command_by(kind, netns, args)?)).collect()
+        let binary = binary()?;
+        kinds().iter().map(|kind| Self::start_by(&mut command_of(kind, netns, &[], &binary, args)?)).collect()
     }
 
-    fn spawn(command: &mut Command) -> Result<Self> {
+    /// As [`Self::start`], by a command line such as [`command_by`] gives.
+    pub fn start_by(command: &mut Command) -> Result<Self> {
         let mut process = Process::spawn(command)?;
         let stdout = process.child().stdout.take().context("no standard output")?;
         let stderr = process.child().stderr.take().context("no standard error")?;

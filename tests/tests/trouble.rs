@@ -1,14 +1,10 @@
 //! Wrong usage, missing rights, and every way to end.
 
 use anyhow::{Context as _, Result, ensure};
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    process::{Command, Output},
-};
+use std::{collections::BTreeSet, fs, process::Command};
 use tests::{
     bpf::{self, Held},
+    failure,
     netns::Netns,
     nginx::{Nginx, Options, PORT},
     process::{self, Process},
@@ -32,7 +28,7 @@ fn wrong_usage() -> Result<()> {
     ];
     for (args, named) in cases {
         let output = process::output(&mut tracer::command(&netns, args)?, wait::LIMIT)?;
-        check_failure(&output, 2, named).with_context(|| format!("{args:?}"))?;
+        failure::check(&output, 2, &[named]).with_context(|| format!("{args:?}"))?;
     }
     Ok(())
 }
@@ -47,7 +43,7 @@ fn what_cannot_be_done() -> Result<()> {
     ];
     for (args, named) in cases {
         let output = process::output(&mut tracer::command(&netns, args)?, wait::LIMIT)?;
-        check_failure(&output, 1, named).with_context(|| format!("{args:?}"))?;
+        failure::check(&output, 1, &[named]).with_context(|| format!("{args:?}"))?;
         ensure!(output.stdout.is_empty(), "{args:?}: no records are expected");
     }
     Ok(())
@@ -55,29 +51,12 @@ fn what_cannot_be_done() -> Result<()> {
 
 #[test]
 fn without_rights() -> Result<()> {
-    // Where the user nobody can read it.
     let scratch = Scratch::new()?;
-    let binary = scratch.file("tracer");
-    fs::copy(tracer::binary()?, &binary)?;
-    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
+    let binary = tracer::copy(&scratch)?;
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"]).arg(&binary);
     let output = process::output(&mut command, wait::LIMIT)?;
-    check_failure(&output, 1, "root")
-}
-
-/// The exit status, and a message that names what is wrong and no more than a person wants to read.
-fn check_failure(output: &Output, code: i32, named: &str) -> Result<()> {
-    const MOST_LINES: usize = 12;
-    let stderr = String::from_utf8(output.stderr.clone())?;
-    ensure!(output.status.code() == Some(code), "{}, not {code}; stderr:\n{stderr}", output.status);
-    ensure!(stderr.contains(named), "`{named}` is not named:\n{stderr}");
-    let lines = stderr.lines().count();
-    ensure!((1..=MOST_LINES).contains(&lines), "{lines} lines of stderr:\n{stderr}");
-    for word in ["panicked", "backtrace", "RUST_BACKTRACE", "Os {", "stack"] {
-        ensure!(!stderr.contains(word), "stderr speaks of `{word}`:\n{stderr}");
-    }
-    Ok(())
+    failure::check(&output, 1, &["root"])
 }
 
 #[test]

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{CALL_CAST, Conn, MISSING, Tuple, state};
 
-use crate::globals::{config, field};
+use crate::globals::{config, field, is_by_perf};
 
 pub const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
@@ -91,7 +91,7 @@ impl TcpSock {
     /// None when the socket is not a full TCP socket (another protocol, a request or TIME_WAIT mini-socket).
     #[inline(always)]
     pub fn from_sock(sk: *const u8) -> Option<Self> {
-        if config!(tcp_sock_type) != 0 {
+        if is_by_perf() {
             return Self::cast(sk);
         }
         // SAFETY: `sk` is a BTF-typed socket pointer; the verifier rejects anything else.

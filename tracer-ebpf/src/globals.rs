@@ -138,6 +138,12 @@ pub fn tables_are_full() {
     let _ = RUNNING.set(running::TABLES, tables::FULL, 0);
 }
 
+/// Whether the first programs at the tracepoints are perf's.
+#[inline(always)]
+pub fn is_by_perf() -> bool {
+    config!(tcp_sock_type) != 0
+}
+
 /// The socket that a task last called `connect` on, by its pid and tgid.
 #[map]
 pub static CONNECTING: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);

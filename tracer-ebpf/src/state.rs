@@ -34,18 +34,23 @@ pub fn first<C: EbpfContext>(ctx: &C, sk: *const u8, old: u8, new: u8) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state_again(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new) = arguments(&ctx);
-    if !twice::enter(Twice::State, sk, change_of(old, new)) || is_behind(sk, old) {
+    let noted = twice::enter(Twice::State, sk, change_of(old, new));
+    let handled = if noted { !is_at(sk, old) } else { is_at(sk, new) };
+    if !handled {
         handle(&ctx, sk, old, new);
     }
     twice::leave(Twice::State);
     0
 }
 
-/// Whether the table still has a connection in the state that it has left: then a note was another event's.
+/// Whether the table has a connection in a state: if that is the one that it left, a note was another event's; if it is the one
+/// that it reached, this event's note was lost.
 #[inline(always)]
-fn is_behind(sk: *const u8, old: u8) -> bool {
+fn is_at(sk: *const u8, state: u8) -> bool {
     // SAFETY: a live map value.
-    CONNS.get_ptr(&(sk as u64)).is_some_and(|conn| unsafe { (*conn).state == old && (*conn).states_len != 0 })
+    CONNS
+        .get_ptr(&(sk as u64))
+        .is_some_and(|conn| unsafe { (*conn).state == state && (*conn).states_len != 0 })
 }
 
 #[inline(always)]

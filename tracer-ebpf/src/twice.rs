@@ -4,7 +4,7 @@
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 
-use crate::globals::now;
+use crate::globals::{is_by_perf, now};
 
 /// What runs twice and is not told by a table.
 #[derive(Clone, Copy)]
@@ -27,11 +27,15 @@ struct Note {
     time_ns: u64,
 }
 
+/// Places for notes: some sets of a few.
+const SETS: usize = 16;
+const PLACES: usize = 4;
+
 #[repr(C)]
 struct Notes {
     /// By [`Twice`]: the second program is running here, so there will be none for what interrupts it.
     second_runs: [u64; 5],
-    places: [Note; 8],
+    sets: [[Note; PLACES]; SETS],
 }
 
 #[map]
@@ -46,24 +50,38 @@ fn notes() -> Option<&'static mut Notes> {
     NOTES.get_ptr_mut(0).map(|notes| unsafe { &mut *notes })
 }
 
-/// Leaves a note on this CPU for the second program, if that is to run. Both run for one event before any other event is
-/// traced here, but for those of a softirq in between, whose notes are taken away by their own second program.
+/// Where notes of a subject are.
+#[inline(always)]
+fn set(notes: &mut Notes, subject: u64) -> &mut [Note; PLACES] {
+    &mut notes.sets[(subject >> 7 ^ subject >> 12) as usize & (SETS - 1)]
+}
+
+/// Leaves a note on this CPU for the second program, if that is to run. Both run for one event before another event of the
+/// same subject is traced. In between there may be others', of a softirq, or where a task can be preempted (`perf`) of
+/// another task: whether the second program is running says nothing there.
 #[inline(always)]
 pub fn note(kind: Twice, subject: *const u8, change: u64) {
     let Some(notes) = notes() else { return };
-    if notes.second_runs[kind as usize] != 0 {
+    if notes.second_runs[kind as usize] != 0 && !is_by_perf() {
         return;
     }
-    let time_ns = now();
-    let note = Note { subject: subject as u64, what: what(kind, change), time_ns };
-    for place in notes.places.iter_mut() {
-        if place.what == 0 || time_ns - place.time_ns > STALE_NS {
+    let (subject, time_ns) = (subject as u64, now());
+    let note = Note { subject, what: what(kind, change), time_ns };
+    let set = set(notes, subject);
+    let mut is_left = false;
+    for place in set.iter_mut() {
+        let is_free = place.what == 0 || time_ns - place.time_ns > STALE_NS;
+        if !is_left && (is_free || place.subject == subject) {
             *place = note;
-            return;
+            is_left = true;
+        } else if place.subject == subject {
+            // Its second program did not run.
+            place.what = 0;
         }
     }
-    // None of them was taken away: their second programs will not run any more.
-    notes.places[0] = note;
+    if !is_left {
+        set[0] = note;
+    }
 }
 
 /// Of what a note is; not 0.
@@ -78,7 +96,7 @@ pub fn enter(kind: Twice, subject: *const u8, change: u64) -> bool {
     let Some(notes) = notes() else { return true };
     notes.second_runs[kind as usize] = 1;
     let now_ns = now();
-    for place in notes.places.iter_mut() {
+    for place in set(notes, subject as u64).iter_mut() {
         if place.what == what(kind, change) && place.subject == subject as u64 {
             place.what = 0;
             return now_ns - place.time_ns <= STALE_NS;

@@ -8,19 +8,25 @@ use crate::{
     kernel::{self, Capture, Kernel, Options},
 };
 
+const REMEDY: &str =
+    "run as root, or `setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_ptrace+ep` on the binary";
+
 /// Loads everything, attaches nothing, and says how each hook fares. The status is not zero when the main job cannot
 /// run.
 pub fn run(args: &CheckArgs) -> ExitCode {
     let missing = kernel::missing_privileges();
     for privilege in &missing {
         println!("missing   privilege {privilege}");
-        println!(
-            "          remedy: run as root, or `setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_ptrace+ep` on the binary"
-        );
+        println!("          remedy: {REMEDY}");
     }
     if !missing.is_empty() {
         println!("tracer cannot run: hooks can only be tried with these privileges");
         return ExitCode::FAILURE;
+    }
+    if !kernel::sees_others() {
+        println!("missing   privilege CAP_SYS_PTRACE");
+        println!("          lost: {}", kernel::OF_OTHERS);
+        println!("          remedy: {REMEDY}");
     }
     let options = Options {
         filter: Filter::default(),
@@ -60,7 +66,12 @@ pub fn run(args: &CheckArgs) -> ExitCode {
             (_, None) => println!("not used  {}: {reason}", hook.name),
         }
     }
-    println!("ok        cgroup_skb (attached to the root control group at start)");
+    match &kernel.at_root {
+        Ok(()) => println!("ok        cgroup_skb (attached to the root control group at start)"),
+        Err(reason) => {
+            println!("not used  cgroup_skb: {reason}; the tc classifier does its work");
+        }
+    }
     println!(
         "ok        tc classifier (attached to each interface at start: tcx, or clsact where there is no tcx)"
     );
@@ -81,6 +92,8 @@ fn remedy(hook: &str) -> &'static str {
         "a kernel from 6.5 on"
     } else if hook.starts_with("iter/") {
         "a kernel from 5.13 on"
+    } else if hook.starts_with("timer:") {
+        "a kernel whose functions may be probed (fentry, kprobes), or CAP_SYSLOG and kernel.kptr_restrict below 2"
     } else {
         "a kernel built with CONFIG_BPF_EVENTS=y and CONFIG_DEBUG_INFO_BTF=y that is not locked down for confidentiality"
     }

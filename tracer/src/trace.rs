@@ -118,6 +118,9 @@ async fn trace(args: &TraceArgs, target: Target, recorder: Option<Recorder>) -> 
     if let Some(elsewhere) = &mut elsewhere {
         elsewhere.refresh(kernel.classifier_elsewhere()?);
     }
+    if !kernel::sees_others() {
+        eprintln!("tracer: CAP_SYS_PTRACE is missing; not known for that: {}", kernel::OF_OTHERS);
+    }
     if let Err(error) = kernel::drop_unneeded(elsewhere.is_some()) {
         eprintln!("tracer: running on with all privileges: {error}");
     }

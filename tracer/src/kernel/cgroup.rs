@@ -15,8 +15,9 @@ const PROGRAM: &str = "socket_segments";
 /// Loads the program.
 ///
 /// # Errors
-/// The kernel refused it.
+/// There is no control group of version 2, or the kernel refused.
 pub fn load(ebpf: &mut Ebpf) -> Result<(), String> {
+    root()?;
     program(ebpf)?.load().map_err(|error| say(&error))
 }
 
@@ -25,8 +26,7 @@ pub fn load(ebpf: &mut Ebpf) -> Result<(), String> {
 /// # Errors
 /// There is no control group of version 2, or the kernel refused.
 pub fn attach(ebpf: &mut Ebpf) -> Result<Hook, String> {
-    let path = root()
-        .ok_or("no cgroup2 file system is mounted (mount -t cgroup2 none /sys/fs/cgroup; systemd does it)")?;
+    let path = root()?;
     let root = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let program = program(ebpf)?;
     // A link is beside others whatever its mode says, and takes no flag that says so (`cgroup_bpf_link_attach`).
@@ -52,7 +52,9 @@ pub fn refused(reason: String) -> Hook {
         way: None,
         attached: false,
         reason: Some(reason),
-        lost: Some("HTTP exchanges outside the tracer's own network namespace"),
+        lost: Some(
+            "the first HTTP exchanges of a network namespace that is new, until its interfaces are watched",
+        ),
         required: false,
     }
 }
@@ -64,8 +66,10 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut CgroupSkb, String> {
 
 /// Where the hierarchy of version 2 is mounted from its root on. (From inside of a cgroup namespace `/` is that
 /// namespace's root.)
-fn root() -> Option<PathBuf> {
-    root_in(&fs::read("/proc/self/mountinfo").ok()?)
+fn root() -> Result<PathBuf, &'static str> {
+    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    root_in(&mounts)
+        .ok_or("no cgroup2 file system is mounted (mount -t cgroup2 none /sys/fs/cgroup; systemd does it)")
 }
 
 /// A line of mountinfo: number, parent, device, root, mount point, options, fields up to `-`, type, …

@@ -21,11 +21,17 @@ impl Elsewhere {
     pub fn refresh(&mut self, program: &mut SchedClassifier) {
         let mut namespaces = netns::all();
         namespaces.remove(&netns::own());
-        self.known.retain(|inode, _| namespaces.contains_key(inode));
+        self.forget(|inode| !namespaces.contains_key(&inode)).into_values().for_each(Interfaces::abandon);
         for (inode, namespace) in &namespaces {
             let known = self.known.remove(inode).and_then(Result::ok);
             self.known.insert(*inode, refreshed(known, program, namespace));
         }
+    }
+
+    /// Takes out the namespaces that are meant.
+    fn forget(&mut self, meant: impl Fn(u32) -> bool) -> BTreeMap<u32, Interfaces> {
+        let taken = self.known.extract_if(.., |inode, _| meant(*inode));
+        taken.filter_map(|(inode, known)| Some((inode, known.ok()?))).collect()
     }
 
     /// One entry for each interface, and for each namespace that cannot be entered.
@@ -49,6 +55,28 @@ impl Elsewhere {
     }
 }
 
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let namespaces = netns::all();
+        for (inode, interfaces) in self.forget(|_| true) {
+            match namespaces.get(&inode) {
+                Some(namespace) => leave(interfaces, namespace),
+                None => interfaces.abandon(),
+            }
+        }
+    }
+}
+
+/// Filters are removed by a thread that is in the namespace: they are known by the number of an interface.
+fn leave(interfaces: Interfaces, namespace: &File) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| match nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET) {
+            Ok(()) => drop(interfaces),
+            Err(_) => interfaces.abandon(),
+        });
+    });
+}
+
 /// Interfaces are listed and attached to by a thread that is in the namespace.
 fn refreshed(
     known: Option<Interfaces>,
@@ -59,7 +87,7 @@ fn refreshed(
         scope
             .spawn(|| {
                 nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)
-                    .map_err(|error| format!("cannot enter it: {error}"))?;
+                    .map_err(|error| format!("entering it takes CAP_SYS_ADMIN: {error}"))?;
                 let attach = || {
                     let mut interfaces = known.map_or_else(|| Interfaces::new(&[]), Ok)?;
                     interfaces.refresh(program)?;

@@ -116,7 +116,8 @@ pub fn tracepoints(
                 return wanted.hook(Err("this kernel has no such tracepoint".to_owned()), None, ways);
             };
             if wanted.lost == TIME_WAIT && !timers {
-                let reason = "tw_timer_handler is not to be found in /proc/kallsyms (kernel.kptr_restrict)";
+                let reason = "/proc/kallsyms does not show the address of tw_timer_handler: that takes CAP_SYSLOG, and \
+                              kernel.kptr_restrict below 2";
                 return wanted.hook(Err(reason.to_owned()), None, ways);
             }
             let pair = perf::PAIRS.iter().find(|pair| pair.instead_of == program);

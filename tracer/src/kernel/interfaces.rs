@@ -22,13 +22,18 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::hooks::{Hook, say};
 
-/// Name of the classifier, by which a leftover of a killed run is recognised.
-const PROGRAM: &str = "segments";
+/// Names of the classifiers, by which a leftover of a killed run is recognised.
+const PROGRAMS: [&str; 2] = ["segments", "segments_elsewhere"];
+
+/// The way of kernels without tcx: a filter that stays until somebody removes it.
+const CLSACT: &str = "clsact";
 
 struct Attached {
     way: &'static str,
+    /// Why not a better one.
+    reason: Option<String>,
     /// Dropping them detaches.
-    _links: Vec<SchedClassifierLink>,
+    links: Vec<SchedClassifierLink>,
 }
 
 /// Interfaces with the classifier on them.
@@ -84,6 +89,14 @@ impl Interfaces {
         Ok(new)
     }
 
+    /// Gives up filters without removing them: their namespace is gone, and what has their interface's number here is
+    /// another one.
+    pub fn abandon(self) {
+        for attached in self.attached.into_values().filter(|attached| attached.way == CLSACT) {
+            attached.links.into_iter().for_each(std::mem::forget);
+        }
+    }
+
     /// Names of the interfaces with the classifier.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.attached.keys().map(String::as_str)
@@ -95,7 +108,7 @@ impl Interfaces {
             name: format!("tc {name}"),
             way: Some(attached.way),
             attached: true,
-            reason: None,
+            reason: attached.reason.clone(),
             lost: None,
             required: false,
         });
@@ -124,12 +137,12 @@ fn attach(program: &mut SchedClassifier, name: &str, loopback: bool) -> Result<A
     let directions: &[TcAttachType] =
         if loopback { &[TcAttachType::Egress] } else { &[TcAttachType::Ingress, TcAttachType::Egress] };
     match attach_all(program, name, directions, tcx) {
-        Ok(links) => Ok(Attached { way: "tcx", _links: links }),
+        Ok(links) => Ok(Attached { way: "tcx", reason: None, links }),
         Err(tcx_refused) => {
-            prepare_clsact(name)?;
+            prepare_clsact(name).map_err(|refused| format!("tcx: {tcx_refused}; clsact: {refused}"))?;
             let links = attach_all(program, name, directions, clsact)
                 .map_err(|refused| format!("tcx: {tcx_refused}; clsact: {refused}"))?;
-            Ok(Attached { way: "clsact", _links: links })
+            Ok(Attached { way: CLSACT, reason: Some(format!("tcx: {tcx_refused}")), links })
         }
     }
 }
@@ -166,7 +179,9 @@ fn prepare_clsact(name: &str) -> Result<(), String> {
         Ok(()) => {}
         Err(error) if already_there(&error) => {
             for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-                let _ = tc::qdisc_detach_program(name, direction, PROGRAM);
+                for program in PROGRAMS {
+                    let _ = tc::qdisc_detach_program(name, direction, program);
+                }
             }
         }
         Err(error) => return Err(say(&error)),

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, MapData, MapError, RingBuf},
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, MapData, RingBuf},
     programs::SchedClassifier,
 };
 use tracer_ebpf::{ABI_VERSION, CALL_CAST, Config, PORT_WORDS, running, tables};
@@ -13,6 +13,8 @@ use super::{
     hooks::{self, Hook, say},
     object::Object,
     perf,
+    privileges::sees_others,
+    refused,
     registers::REGISTERS,
     snapshot,
     tables::Tables,
@@ -69,6 +71,8 @@ pub struct Kernel {
     pub reset_reasons: Vec<(u32, String)>,
     /// Iterators that it does not run, and why.
     refused: snapshot::Refused,
+    /// Why the root control group cannot be had, if it is wanted.
+    pub at_root: Result<(), String>,
     /// Where segments are captured.
     pub capture: Capture,
     /// What its counters mean.
@@ -95,9 +99,13 @@ impl Kernel {
         let capture = options.capture.unwrap_or(Capture::Cgroup);
         let mut kernel = Self::load(options, capture, true)?;
         if capture == Capture::Cgroup {
-            match cgroup::attach(&mut kernel.ebpf) {
+            match kernel.at_root.clone().and_then(|()| cgroup::attach(&mut kernel.ebpf)) {
                 Ok(hook) => kernel.hooks.push(hook),
-                Err(reason) if options.capture.is_some() => bail!("--capture cgroup: {reason}"),
+                Err(reason) if options.capture.is_some() => {
+                    bail!(
+                        "--capture cgroup: {reason}. Leave --capture out: then segments are read on interfaces"
+                    )
+                }
                 Err(reason) => {
                     drop(kernel);
                     kernel = Self::load(options, Capture::Tc, true)?;
@@ -115,15 +123,15 @@ impl Kernel {
         kernel.running()?.set(running::PROGRAMS, 1, 0)?;
         let hooks = snapshot::existing_sockets(&mut kernel.ebpf, &kernel.refused);
         // The first pass enters them; the others say whose they are.
-        let whole = hooks.first().is_some_and(|entered| entered.attached);
+        let whole = hooks.first().is_some_and(|entered| entered.attached) && sees_others();
         kernel.hooks.extend(hooks);
         kernel.tables_are_whole(whole)?;
         Ok(kernel)
     }
 
     fn load(options: &Options, capture: Capture, attach: bool) -> Result<Self> {
-        raise_memlock_limit();
         let types = Types::of_running_kernel()?;
+        let limit = refused::memlock_limit(&types);
         let btf = Btf::from_sys_fs()
             .map_err(|error| anyhow!("the kernel's BTF does not parse: {}", say(&error)))?;
         let (fields, missing) = types.fields();
@@ -194,7 +202,7 @@ impl Kernel {
             .map_max_entries("FLOWS", options.max_connections)
             .map_max_entries("TIME_WAITS", time_waits)
             .load(object.bytes())
-            .map_err(|error| maps_refused(&error, options))?;
+            .map_err(|error| refused::maps(&error, options, limit))?;
         #[cfg(feature = "ebpf-log")]
         let log = super::log::KernelLog::start(&mut ebpf);
         super::tables::set_filters(&mut ebpf, &options.filter)?;
@@ -211,6 +219,7 @@ impl Kernel {
             ebpf,
             hooks,
             refused: snapshot::Refused::new(),
+            at_root: Ok(()),
             capture,
             reset_reasons: types.enumerators("sk_rst_reason"),
             counters: selfcheck::Kernel {
@@ -232,9 +241,7 @@ impl Kernel {
                 .load()
                 .map_err(|error| anyhow!("the kernel refused the classifier: {}", say(&error)))?;
         } else {
-            cgroup::load(&mut kernel.ebpf).map_err(|error| {
-                anyhow!("the kernel refused the program for the root control group: {error}")
-            })?;
+            kernel.at_root = cgroup::load(&mut kernel.ebpf);
         }
         kernel.refused = snapshot::load(&mut kernel.ebpf, &btf);
         kernel.hooks.extend(snapshot::later(&kernel.refused));
@@ -350,30 +357,6 @@ fn missed(program: &aya::programs::Program) -> Option<u64> {
     let fd = program.fd().ok()?.as_fd().as_raw_fd();
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
-}
-
-fn maps_refused(error: &EbpfError, options: &Options) -> anyhow::Error {
-    if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = error
-        && io_error.raw_os_error() == Some(libc::ENOSYS)
-    {
-        return anyhow!(
-            "there is no bpf(2) here: run a kernel built with CONFIG_BPF_SYSCALL=y, outside of a sandbox or emulator that \
-             does not offer it"
-        );
-    }
-    anyhow!(
-        "loading failed (ring of {} bytes, {} connections): lower --ring-size or --max-connections if memory is the \
-         reason, and see `tracer check` for privileges: the kernel refused the programs' maps: {}",
-        options.ring_bytes,
-        options.max_connections,
-        say(error)
-    )
-}
-
-/// Before 5.11 maps count against RLIMIT_MEMLOCK; where the limit cannot be raised the load itself will say so.
-fn raise_memlock_limit() {
-    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 }
 
 /// `bpf_ktime_get_ns` reads CLOCK_MONOTONIC.

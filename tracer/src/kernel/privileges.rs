@@ -6,8 +6,12 @@ use caps::{CapSet, Capability};
 const NEEDED: [(Capability, &str); 3] = [
     (Capability::CAP_BPF, "load programs"),
     (Capability::CAP_PERFMON, "attach to tracepoints and read kernel structures"),
-    (Capability::CAP_NET_ADMIN, "attach to network interfaces"),
+    (Capability::CAP_NET_ADMIN, "attach to the root control group and to network interfaces"),
 ];
+
+/// What is not known without `CAP_SYS_PTRACE`, by which the network namespaces of others are found.
+pub const OF_OTHERS: &str = "network namespaces that only other users' processes are in: connections there that are older than \
+     the tracer, what the kernel counts there (selfcheck.others), and with --capture tc their HTTP";
 
 /// What is still needed once everything is attached: interfaces that come later, and the executables of other users'
 /// processes.
@@ -26,6 +30,11 @@ pub fn missing_privileges() -> Vec<String> {
         })
         .map(|(capability, purpose)| format!("{capability} (to {purpose})"))
         .collect()
+}
+
+/// Whether `/proc` shows what processes of other users are in.
+pub fn sees_others() -> bool {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_PTRACE).unwrap_or(false)
 }
 
 /// How the kernel is locked down (kernel_lockdown(7)): `integrity` or `confidentiality`; `None` when it is not, or does

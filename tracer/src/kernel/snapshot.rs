@@ -22,6 +22,9 @@ const PASSES: [(&str, &str, &str); 3] = [
     ("existing_report", "tcp", "connections older than the tracer, until they end"),
 ];
 
+/// What is lost when only the tracer's own network namespace can be looked into.
+const ELSEWHERE: &str = "connections of other network namespaces that are older than the tracer";
+
 /// Brings the totals of open connections up to date.
 const TOTALS: &str = "current_totals";
 
@@ -82,16 +85,19 @@ pub fn refresh_totals(ebpf: &mut Ebpf) -> Result<(), String> {
 
 /// Runs the iterators: sockets of all namespaces into the connection table, owners, then one record each.
 pub fn existing_sockets(ebpf: &mut Ebpf, refused: &Refused) -> Vec<Hook> {
-    let namespaces = netns::all();
+    let mut others = netns::all();
+    others.remove(&netns::own());
     PASSES
         .into_iter()
         .map(|(program, kind, lost)| {
-            let result = match (refused.get(program), kind) {
-                (Some(reason), _) => Err(reason.clone()),
-                (None, "tcp") => in_namespaces(ebpf, program, &namespaces),
-                (None, _) => iterator(ebpf, program).and_then(run),
+            let own = match refused.get(program) {
+                Some(reason) => Err(reason.clone()),
+                None => iterator(ebpf, program).and_then(run),
             };
-            hook(kind, program, lost, result)
+            if own.is_err() || kind != "tcp" {
+                return hook(kind, program, lost, own);
+            }
+            hook(kind, program, ELSEWHERE, in_namespaces(ebpf, program, &others))
         })
         .collect()
 }
@@ -114,8 +120,9 @@ fn in_namespace(ebpf: &mut Ebpf, program: &str, namespace: &File) -> Result<(), 
     std::thread::scope(|scope| {
         scope
             .spawn(|| {
-                nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)
-                    .map_err(|error| format!("cannot enter a network namespace: {error}"))?;
+                nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).map_err(|error| {
+                    format!("entering another network namespace takes CAP_SYS_ADMIN: {error}")
+                })?;
                 run(program)
             })
             .join()

@@ -1,6 +1,6 @@
 //! The running kernel's types, from its BTF: where structure members are and which tracepoints exist.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use tracer_ebpf::{Fields, MISSING};
 
 use super::btf::Btf;
@@ -23,13 +23,14 @@ impl Types {
     /// # Errors
     /// The kernel has none (`CONFIG_DEBUG_INFO_BTF` off), or it cannot be read.
     pub fn of_running_kernel() -> Result<Self> {
-        let bytes = std::fs::read(VMLINUX).with_context(|| {
-            format!(
-                "cannot read the kernel's type information {VMLINUX}: run a kernel built with \
-                 CONFIG_DEBUG_INFO_BTF=y (all current distribution kernels are), and mount /sys if this is a container"
+        let read = || anyhow::Ok(Btf::parse(std::fs::read(VMLINUX)?)?);
+        let types = read().map_err(|error| {
+            anyhow!(
+                "cannot read the kernel's own type information (BTF) from {VMLINUX}: {error}. Run a kernel built with \
+                 CONFIG_DEBUG_INFO_BTF=y (all current distribution kernels are), and in a container with the host's /sys"
             )
         })?;
-        Ok(Self(Btf::parse(bytes).with_context(|| format!("cannot use {VMLINUX}"))?))
+        Ok(Self(types))
     }
 
     /// Finds a member by name in a structure, anonymous members included. Bit-fields are not found: a load cannot be

@@ -38,7 +38,9 @@ impl Tier {
         match self {
             Self::Fentry => "CONFIG_DEBUG_INFO_BTF, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS",
             Self::Kprobe => "CONFIG_KPROBE_EVENTS, no lockdown for confidentiality",
-            Self::Tracepoint => "readable addresses in /proc/kallsyms (kernel.kptr_restrict below 2)",
+            Self::Tracepoint => {
+                "readable addresses in /proc/kallsyms (CAP_SYSLOG, kernel.kptr_restrict below 2)"
+            }
         }
     }
 

@@ -1,9 +1,11 @@
 //! Which tests run in guests, and the programs that they call.
 
 /// Integration tests (files of `tests/tests`) that need no server from outside of this repository.
-pub const TESTS: [&str; 15] = [
+pub const TESTS: [&str; 17] = [
     "verifier",
     "hooks",
+    "missing_pieces",
+    "missing_privileges",
     "lifecycle_close",
     "lifecycle_open",
     "lifecycle_orphan",
@@ -103,8 +105,10 @@ impl Plan {
 }
 
 /// Programs that these tests start.
-pub const PROGRAMS: [&str; 11] =
-    ["sh", "sleep", "cat", "ip", "ss", "nsenter", "nft", "bpftool", "tc", "mount", "umount"];
+pub const PROGRAMS: [&str; 13] = [
+    "sh", "sleep", "cat", "ip", "ss", "nsenter", "nft", "bpftool", "tc", "mount", "umount", "setpriv",
+    "unshare",
+];
 
 /// How often a scenario is played: a guest is some twenty times slower than its host.
 pub const REPEAT: usize = 2;
