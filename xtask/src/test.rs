@@ -5,7 +5,7 @@ use std::{env, path::Path, time::Instant};
 use anyhow::{Context as _, Result};
 use xtask::{cmd, object, packages, toolchain};
 
-use crate::{aarch64, run};
+use crate::{aarch64, run, vm};
 
 /// Newer ones may need a newer compiler than the pinned one.
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
@@ -31,6 +31,9 @@ pub fn test(root: &Path, filter: Option<&str>) -> Result<()> {
     })?;
     let aarch64 = step("daemon for aarch64", || aarch64::build(root))?;
     step("integration tests", || integration_tests(root, &aarch64, filter))?;
+    if filter.is_none() {
+        step("integration tests on other kernels", || vm::vm(root, &vm::Options::standard()))?;
+    }
     eprintln!("\n== all passed in {} s", begin.elapsed().as_secs());
     Ok(())
 }

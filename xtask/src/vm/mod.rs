@@ -34,7 +34,7 @@ use self::{
 };
 
 /// What runs unless others are named.
-pub const STANDARD: [&str; 3] = ["5.10", "6.1", "6.12"];
+const STANDARD: [&str; 3] = ["5.10", "6.1", "6.12"];
 /// These must be there; another one may be out of the archive.
 const NEEDED: [&str; 2] = ["6.1", "6.12"];
 
@@ -62,6 +62,21 @@ pub struct Options {
     /// Run only the tests with one of these in `PROGRAM NAME`
     #[arg(last = true)]
     filters: Vec<String>,
+}
+
+impl Options {
+    /// A part of `cargo xtask test`.
+    pub fn standard() -> Self {
+        let processors = thread::available_parallelism().map_or(1, |count| count.get());
+        Self {
+            kernels: STANDARD.map(str::to_owned).to_vec(),
+            repeat: plan::REPEAT,
+            plan: Plan::Quick,
+            jobs: processors.min(STANDARD.len()),
+            docs: false,
+            filters: Vec::new(),
+        }
+    }
 }
 
 /// Runs every test on every kernel, and fails at the end if one did.
