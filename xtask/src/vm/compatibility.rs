@@ -13,13 +13,15 @@ const HEAD: &str = "\
 
 Written by `cargo xtask vm --docs`, which boots Debian's kernels in emulated machines and runs the integration tests there.
 The tracer chooses by itself, by what a kernel offers, not by its version; `start.hooks` and `tracer check` tell the same of
-the kernel at hand.
+the kernel at hand. ";
 
-## Hooks
-
-How each is attached; — where it cannot be, or where another one tells the same.
-
-";
+/// What a run took.
+pub struct Run {
+    pub tests: usize,
+    pub seconds: u64,
+    /// At a time.
+    pub machines: usize,
+}
 
 /// A kernel's series and what it told.
 pub struct Column<'a> {
@@ -28,15 +30,22 @@ pub struct Column<'a> {
 }
 
 /// Writes the file.
-pub fn write(root: &Path, columns: &[Column<'_>]) -> Result<()> {
+pub fn write(root: &Path, columns: &[Column<'_>], run: &Run) -> Result<()> {
     let path = root.join(FILE);
-    fs::write(&path, text(columns)).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&path, text(columns, run)).with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!("{FILE} tells of this run");
     Ok(())
 }
 
-fn text(columns: &[Column<'_>]) -> String {
+fn text(columns: &[Column<'_>], run: &Run) -> String {
     let mut text = HEAD.to_owned();
+    let Run { tests, seconds, machines } = run;
+    writeln!(
+        text,
+        "All in all the last run took {seconds} s: from what it had to fetch and build to {tests} tests on each kernel, {machines} \
+         at a time.\n\n## Hooks\n\nHow each is attached; — where it cannot be, or where another one tells the same.\n"
+    )
+    .expect("a String takes all");
     let mut row = |name: &str, cells: &mut dyn Iterator<Item = String>| {
         let cells: Vec<String> = cells.collect();
         writeln!(text, "| {name} | {} |", cells.join(" | ")).expect("a String takes all");
@@ -52,6 +61,9 @@ fn text(columns: &[Column<'_>]) -> String {
         format!("{passed} of {}", report.outcomes.len())
     };
     row("tests passed", &mut columns.iter().map(|column| passed(column.report)));
+    let seconds =
+        |report: &Report| report.outcomes.iter().map(|outcome| outcome.milliseconds).sum::<u64>() / 1000;
+    row("seconds for them", &mut columns.iter().map(|column| seconds(column.report).to_string()));
     row("kernel", &mut columns.iter().map(|column| column.report.release.clone().unwrap_or_default()));
 
     for Column { series, report } in columns {
@@ -98,11 +110,12 @@ mod tests {
         );
         let new = Report::parse("release 6.12.9\nhook a:b\ttp_btf\t\t\nhook c:d\ttp_btf\t\t\n");
         let columns = [Column { series: "5.10", report: &old }, Column { series: "6.12", report: &new }];
-        let text = text(&columns);
+        let text = text(&columns, &Run { tests: 1, seconds: 2, machines: 3 });
         for line in [
             "|  | 5.10 | 6.12 |",
             "| `c:d` | — | tp_btf |",
             "| tests passed | 1 of 1 | 0 of 0 |",
+            "| seconds for them | 0 | 0 |",
             "- `c:d`: none here. Not known for that: some.",
             "- Tests: less of z.",
         ] {

@@ -116,7 +116,12 @@ pub fn vm(root: &Path, options: &Options) -> Result<()> {
         let mut columns: Vec<Column<'_>> =
             both.map(|((series, _), (report, _))| Column { series, report }).collect();
         columns.sort_by(|one, other| kernels::compare(one.series, other.series));
-        compatibility::write(root, &columns)?;
+        let run = compatibility::Run {
+            tests: expected,
+            seconds: begin.elapsed().as_secs(),
+            machines: options.jobs.min(found.len()),
+        };
+        compatibility::write(root, &columns, &run)?;
     }
     eprintln!("\n{expected} tests on {} kernels in {} s", found.len(), begin.elapsed().as_secs());
     if !missing.is_empty() {
