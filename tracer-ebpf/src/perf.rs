@@ -1,4 +1,4 @@
-//! The tracepoints once more, by perf: for kernels (since 7.0) where a task can be preempted in a `tp_btf` program. For as long
+//! The tracepoints once more, by perf: for kernels (7.3, not 6.18) where a task can be preempted in a `tp_btf` program. For as long
 //! as it waits for its turn, the kernel skips that program for everybody else on its CPU (`prog->active`). Perf's programs are
 //! never preempted. What they miss interrupts one of them: then the `tp_btf` program, which runs second and has little to do
 //! as a rule, is the one that tells (`twice`).
