@@ -111,11 +111,13 @@ impl Run<'_> {
         let live = stats.count("/tables/time_wait/entries");
         let check = |path: &str| stats.count(&format!("/selfcheck/counters/time_wait_now/now/{path}"));
         let (ours, kernel) = (check("ours"), check("kernel"));
-        if ours != Some(own as u64) || kernel != ours {
-            self.wrong.push(format!(
-                "{what}: {own} TIME_WAITs in the namespace, the self-check says {ours:?}, and {kernel:?} of the \
-                 kernel's count"
-            ));
+        // On a busy machine it may come long after it was made.
+        if kernel != Some(own as u64) {
+            return Ok(None);
+        }
+        if ours != kernel {
+            self.wrong
+                .push(format!("{what}: {own} TIME_WAITs in the namespace, the self-check says {ours:?}"));
         }
         self.all = (live, all);
         // Namespaces that are going away still have some, but are not found.
