@@ -26,8 +26,8 @@ const OWN_REFERENCES: u32 = 3;
 const SETTLED_NS: u64 = 1_000_000_000;
 
 /// How long after a SYN or RST an end is still its work: the classifier and the stack see it in the same run, or on
-/// loopback with the backlog between. A virtual machine's processor may be away in between; and what came later says so itself.
-const HINT_NS: u64 = 100_000_000;
+/// loopback with the backlog between. A virtual machine's processor may be away in between.
+const HINT_NS: u64 = 40_000_000;
 
 /// Both ends of a mini-socket, which begins with a `sock_common`. Returns its address family.
 #[inline(always)]

@@ -25,7 +25,6 @@ use anyhow::{Context as _, Result, ensure};
 use xtask::packages;
 
 use self::{
-    compatibility::Column,
     kernels::{Kernel, Kernels},
     plan::Plan,
     programs::Programs,
@@ -37,6 +36,9 @@ use self::{
 const STANDARD: [&str; 3] = ["5.10", "6.1", "6.12"];
 /// These must be there; another one may be out of the archive.
 const NEEDED: [&str; 2] = ["6.1", "6.12"];
+
+/// In the cache: a folder for each kernel.
+const RUNS: &str = "runs";
 
 /// Tests report before and after each of them; the slowest waits a minute for its TIME_WAITs.
 const SILENCE: Duration = Duration::from_secs(420);
@@ -56,7 +58,7 @@ pub struct Options {
     /// How many machines at a time, each of which keeps one CPU busy
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Write docs/compatibility.md of this run
+    /// Write docs/compatibility.md, of the last run of all tests on each kernel
     #[arg(long)]
     docs: bool,
     /// Run only the tests with one of these in `PROGRAM NAME`
@@ -79,7 +81,7 @@ impl Options {
     }
 }
 
-/// Runs every test on every kernel, and fails at the end if one did.
+/// Runs tests on every kernel, and fails at the end if one did.
 pub fn vm(root: &Path, options: &Options) -> Result<()> {
     let begin = Instant::now();
     packages::install_missing()?;
@@ -103,25 +105,17 @@ pub fn vm(root: &Path, options: &Options) -> Result<()> {
     let common = initramfs::common(&programs, &runs, options.repeat)?;
     let expected = runs.len();
 
-    let machine = Machine { qemu: &qemu, cache: &cache, common: &common, expected };
+    let whole = options.plan == Plan::Whole && options.filters.is_empty();
+    let machine = Machine { qemu: &qemu, cache: &cache, common: &common, expected, whole };
     let results = at_once(options.jobs, &found, |(series, kernel)| machine.run(series, kernel))?;
     let failed: Vec<&str> = found
         .iter()
         .zip(&results)
-        .filter(|(_, (_, well))| !well)
+        .filter(|(_, well)| !**well)
         .map(|((series, _), _)| series.as_str())
         .collect();
     if options.docs {
-        let both = found.iter().zip(&results);
-        let mut columns: Vec<Column<'_>> =
-            both.map(|((series, _), (report, _))| Column { series, report }).collect();
-        columns.sort_by(|one, other| kernels::compare(one.series, other.series));
-        let run = compatibility::Run {
-            tests: expected,
-            seconds: begin.elapsed().as_secs(),
-            machines: options.jobs.min(found.len()),
-        };
-        compatibility::write(root, &columns, &run)?;
+        compatibility::write(root, &cache.join(RUNS))?;
     }
     eprintln!("\n{expected} tests on {} kernels in {} s", found.len(), begin.elapsed().as_secs());
     if !missing.is_empty() {
@@ -175,14 +169,16 @@ struct Machine<'a> {
     common: &'a [u8],
     /// How many tests there are.
     expected: usize,
+    /// Whether these are all.
+    whole: bool,
 }
 
 impl Machine<'_> {
-    /// What a kernel told, and whether all tests passed.
-    fn run(&self, series: &str, kernel: &Kernel) -> Result<(Report, bool)> {
+    /// Whether all tests passed.
+    fn run(&self, series: &str, kernel: &Kernel) -> Result<bool> {
         let begin = Instant::now();
         eprintln!("== {series}: {}", kernel.release);
-        let folder = self.cache.join("runs").join(series);
+        let folder = self.cache.join(RUNS).join(series);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let [initramfs, console, report] =
             ["initramfs", "console.log", "report.log"].map(|name| folder.join(name));
@@ -204,6 +200,9 @@ impl Machine<'_> {
             }
             shown = ended.len();
         })?;
+        if self.whole {
+            compatibility::keep(&report)?;
+        }
         let told = Report::parse(&qemu::read(&report)?);
         let trouble = told.trouble(&end, &qemu::read(&console)?);
         for trouble in &trouble {
@@ -216,6 +215,6 @@ impl Machine<'_> {
         if !well {
             eprintln!("{series}: the console is in {}", console.display());
         }
-        Ok((told, well))
+        Ok(well)
     }
 }
