@@ -18,8 +18,9 @@ use crate::{
     ring,
 };
 
-/// References to a mini-socket that its own tables and timer hold (`inet_twsk_hashdance`): with more, somebody is
-/// working on it, and arming its timer is not its beginning.
+/// References to a mini-socket that its own tables and timer hold (`inet_twsk_hashdance`): with more, somebody is working on it.
+/// Who arms the timer of one that is known then does it once more; a new one may be found by another CPU just before its timer
+/// is armed for the first time.
 const OWN_REFERENCES: u32 = 3;
 
 /// A mini-socket has no references of its own until it is in the tables (`inet_twsk_hashdance`).
@@ -53,27 +54,22 @@ pub fn started(tw: *const u8) -> Option<()> {
     let mut tuple = Tuple::default();
     let family = identify(tw, &mut tuple)?;
     let references: u32 = probe(tw, field!(skc_refcnt))?;
-    if references > OWN_REFERENCES {
-        let known = TIME_WAITS.get_ptr_mut(&tuple)?;
+    let cookie = probe(tw, field!(skc_cookie))?;
+    if let Some(known) = TIME_WAITS.get_ptr_mut(&tuple) {
         // SAFETY: a live map value.
         let known = unsafe { &mut *known };
-        if known.tw == tw as u64 && known.cancelled_ns != 0 {
+        let is_same = known.tw == tw as u64 && known.cookie == cookie;
+        if known.cancelled_ns == 0 {
+            if is_same {
+                return Some(());
+            }
+            ended_unseen(&tuple);
+        } else if is_same && references > OWN_REFERENCES {
             known.cancelled_ns = 0;
             count(counter::TIME_WAITS_ENDED, u64::MAX);
             count_in(tuple.netns, 0, netns_count::TIME_WAITS_ENDED, u64::MAX);
             report(tw, &tuple, known, time_wait::REARMED, end_cause::UNKNOWN);
-        }
-        return Some(());
-    }
-    let cookie = probe(tw, field!(skc_cookie))?;
-    if let Some(known) = TIME_WAITS.get_ptr(tuple) {
-        // SAFETY: a live map value.
-        let known = unsafe { &*known };
-        if known.tw == tw as u64 && known.cookie == cookie && known.cancelled_ns == 0 {
             return Some(());
-        }
-        if known.cancelled_ns == 0 {
-            ended_unseen(&tuple);
         }
     }
     let began = TimeWait { cookie, tw: tw as u64, began_ns: now(), family, ..TimeWait::default() };
