@@ -3,13 +3,7 @@
 //! what a softirq does that interrupts one of them is in nobody's BPF, whoever traces. The kernel's own trace has it, and
 //! says when that happened.
 
-use crate::{
-    lacking::{in_a_guest, programs_can_be_preempted},
-    process,
-    records::Record,
-    scratch::unique_name,
-    wait,
-};
+use crate::{lacking::in_a_guest, process, records::Record, scratch::unique_name, wait};
 use anyhow::{Context as _, Result};
 use std::{collections::BTreeSet, env, fmt, fs, path::PathBuf, process::Command};
 
@@ -49,8 +43,7 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
-/// Does something and checks what the tracer told of it. Where the kernel lets a task be preempted in a program, and skips that
-/// program for others meanwhile, what is wrong may be for that: it is all done again, and the test says so. Elsewhere, when that is wrong and the kernel's trace has events from a
+/// Does something and checks what the tracer told of it. When that is wrong and the kernel's trace has events from a
 /// blind spot, it is all done again, and the test's output says so. Where connections were told wrongly ([`Wrong`]), each
 /// of them must be one of those events'.
 pub fn outside_blind_spots<T>(mut test: impl FnMut() -> Result<T>) -> Result<T> {
@@ -61,8 +54,7 @@ pub fn outside_blind_spots<T>(mut test: impl FnMut() -> Result<T>) -> Result<T> 
             Err(error) => error,
         };
         let unseen = witness.as_ref().map_or_else(|| Ok(String::new()), Witness::events)?;
-        let preempted = tried < TRIES && programs_can_be_preempted();
-        if tried == TRIES || !preempted && !explain(&unseen, &error) {
+        if tried == TRIES || !explain(&unseen, &error) {
             return Err(
                 error.context(format!("try {tried}, events in a blind spot: {}", unseen.lines().count()))
             );
@@ -103,7 +95,7 @@ struct Witness {
 }
 
 impl Witness {
-    /// `None` on a kernel that has no trace to read, and where process 1 is none of the machine's owner's.
+    /// `None` on a kernel that has no trace to read, and in an emulated machine, whose process 1 is ours.
     fn new() -> Result<Option<Self>> {
         if in_a_guest() || !fs::read_to_string("/proc/filesystems")?.contains("tracefs") {
             return Ok(None);

@@ -36,18 +36,6 @@ pub fn kernel() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// Whether a task can be preempted in a tracepoint's program, which the kernel then skips for everybody else on its processor.
-/// A busy emulated machine does that now and then.
-pub fn programs_can_be_preempted() -> bool {
-    let can = kernel() >= (7, 0);
-    if can {
-        note(
-            "a task can be preempted in a program, so that another one's event is missed: played again for that",
-        );
-    }
-    can
-}
-
 /// Whether `TW` and `TWKilled` count TIME_WAITs that begin; before 5.19 they count those that expire.
 pub fn counts_time_waits_that_begin() -> bool {
     let counts = kernel() >= (5, 19);

@@ -21,12 +21,9 @@ impl Lives {
         Self(lives)
     }
 
-    pub fn len(&self) -> usize {
+    /// How many records there are.
+    pub fn count(&self) -> usize {
         self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// Each says the same, and lasted as long.
@@ -40,7 +37,7 @@ impl Lives {
             };
             ensure!(close, "not for the same time:\n  {record:?}\n  {other_record:?}");
         }
-        ensure!(self.len() == other.len(), "{} records and {}", self.len(), other.len());
+        ensure!(self.count() == other.count(), "{} records and {}", self.count(), other.count());
         Ok(())
     }
 }

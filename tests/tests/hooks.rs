@@ -82,15 +82,15 @@ fn kinds_tell_the_same() -> Result<()> {
         let mut told = Vec::new();
         for (kind, mut tracer) in tracers {
             let lives = |records: &Records| Lives::of(records, &[inode]);
-            let all = |records: &Records| lives(records).len() >= count;
+            let all = |records: &Records| lives(records).count() >= count;
             let waited = tracer.wait_for("all records", |records| all(records).then_some(()));
             let records = tracer.stop()?.records;
             let lives = lives(&records);
-            waited.with_context(|| format!("--hooks {kind}: {} records, not {count}", lives.len()))?;
+            waited.with_context(|| format!("--hooks {kind}: {} records, not {count}", lives.count()))?;
             told.push((kind, lives));
         }
         let ((first_kind, first), others) = told.split_first().context("no kind of hooks attaches")?;
-        ensure!(first.len() == count, "--hooks {first_kind}: {} records, not {count}", first.len());
+        ensure!(first.count() == count, "--hooks {first_kind}: {} records, not {count}", first.count());
         for (kind, other) in others {
             first.compare(other).with_context(|| format!("--hooks {first_kind} and --hooks {kind}"))?;
         }
