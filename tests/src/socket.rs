@@ -46,6 +46,14 @@ pub fn bind(socket: &TcpStream, address: SocketAddrV4) -> Result<()> {
     Ok(())
 }
 
+/// Listens, at a port of the kernel's choice where it is not bound.
+pub fn listen(socket: &TcpStream) -> Result<()> {
+    // SAFETY: no memory is involved.
+    let status = unsafe { libc::listen(socket.as_raw_fd(), 1) };
+    ensure!(status == 0, "cannot listen: {}", io::Error::last_os_error());
+    Ok(())
+}
+
 /// Connects; what the system call says.
 pub fn connect(socket: &TcpStream, address: SocketAddr) -> io::Result<()> {
     connect_raw(socket, raw(v4(address)))

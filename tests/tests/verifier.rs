@@ -11,7 +11,7 @@ const CEILINGS: [(&str, u32); 52] = [
     ("accepted", 16_000),
     ("accepted_flags", 16_000),
     ("accepted_kretprobe", 16_000),
-    ("current_totals", 1_000),
+    ("current_totals", 2_000),
     ("existing_report", 1_000),
     ("existing_sockets", 7_000),
     ("inet_sock_set_state", 50_000),

@@ -66,7 +66,7 @@ extern "C" fn read_totals(
         // Its port was chosen after its first change of state.
         conn.tuple.local_port = Untyped(sk).local_port();
     }
-    if conn.flags & conn_flag::IDENTIFIED != 0 && probe(sk, field!(skc_cookie)) == Some(conn.cookie) {
+    if conn.flags & conn_flag::IDENTIFIED != 0 && timewait::is_at(sk, &conn.tuple, conn.cookie) {
         connections::refresh(Untyped(sk), conn);
     }
     0
@@ -89,8 +89,9 @@ extern "C" fn compare_mini_socket(
     0
 }
 
-/// A socket that is gone has another cookie at its address, or is still in CLOSE there, or is not memory any more. That
-/// it changes to CLOSE is told before it does (`inet_sk_set_state`).
+/// A socket that is gone has another one at its address, or is still in CLOSE there, or is not memory any more. That
+/// it changes to CLOSE is told before it does (`inet_sk_set_state`). There it has no port any more (`inet_put_port`), so
+/// without a cookie nothing tells it from another one.
 extern "C" fn compare(_table: *mut c_void, key: *const u64, conn: *mut Conn, _context: *mut c_void) -> i64 {
     // SAFETY: key and value of a live map entry.
     let (sk, conn) = unsafe { (*key as *const u8, &mut *conn) };
@@ -99,9 +100,10 @@ extern "C" fn compare(_table: *mut c_void, key: *const u64, conn: *mut Conn, _co
         return 0;
     }
     let id = conn.id;
-    let cookie: u64 = probe(sk, field!(skc_cookie)).unwrap_or(0);
     let at: u8 = probe(sk, field!(skc_state)).unwrap_or(state::CLOSE);
-    let is_gone = cookie != conn.cookie || at == state::CLOSE && conn.state != state::CLOSE;
+    let has_identity = at != state::CLOSE || conn.cookie != 0;
+    let is_gone = has_identity && !timewait::is_at(sk, &conn.tuple, conn.cookie)
+        || at == state::CLOSE && conn.state != state::CLOSE;
     let age_ns = now_ns.saturating_sub(conn.opened_ns);
     if conn.id == id && (is_gone && age_ns > SETTLED_NS || at == state::CLOSE && age_ns > CLOSED_NS) {
         conn.flags |= conn_flag::END_MISSED;

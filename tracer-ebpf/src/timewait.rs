@@ -48,6 +48,22 @@ fn identify(tw: *const u8, tuple: &mut Tuple) -> Option<u8> {
     Some(family as u8)
 }
 
+/// Whether what a table knows, a socket or mini-socket, is still at its address. A cookie is 0 until somebody asks for it
+/// (`sock_gen_cookie`, as `ss` does): one that was not known may be there by now, and both ends have to tell. A listener
+/// that was not bound before has got its port since (`inet_csk_listen_start`).
+#[inline(never)]
+pub fn is_at(sk: *const u8, tuple: &Tuple, cookie: u64) -> bool {
+    if cookie != 0 {
+        return probe(sk, field!(skc_cookie)) == Some(cookie);
+    }
+    let mut found = Tuple::default();
+    let is_socket = identify(sk, &mut found).is_some();
+    if tuple.local_port == 0 {
+        found.local_port = 0;
+    }
+    is_socket && found == *tuple
+}
+
 /// A mini-socket begins, or its timer is armed once more.
 #[inline(never)]
 pub fn started(tw: *const u8) -> Option<()> {
@@ -58,7 +74,7 @@ pub fn started(tw: *const u8) -> Option<()> {
     if let Some(known) = TIME_WAITS.get_ptr_mut(&tuple) {
         // SAFETY: a live map value.
         let known = unsafe { &mut *known };
-        let is_same = known.tw == tw as u64 && known.cookie == cookie;
+        let is_same = known.tw == tw as u64 && (known.cookie == 0 || known.cookie == cookie);
         if known.cancelled_ns == 0 {
             if is_same {
                 return Some(());
@@ -178,9 +194,7 @@ fn ended_unseen(tuple: &Tuple) {
 pub fn look_whether_gone(tuple: &Tuple, known: &mut TimeWait, now_ns: u64) {
     let tw = known.tw as *const u8;
     let references: u32 = probe(tw, field!(skc_refcnt)).unwrap_or(0);
-    // A cookie is made when it is first asked for.
-    let is_another = known.cookie != 0 && probe(tw, field!(skc_cookie)) != Some(known.cookie);
-    let is_gone = references == 0 || is_another;
+    let is_gone = references == 0 || !is_at(tw, tuple, known.cookie);
     // Read last: an entry that took the place of the one that was compared is young.
     if is_gone && known.cancelled_ns == 0 && now_ns.saturating_sub(known.began_ns) > SETTLED_NS {
         ended_unseen(tuple);
@@ -263,10 +277,7 @@ pub fn took_over(conn: &Conn) -> bool {
 pub fn look_for_fin(tuple: &Tuple, known: &mut TimeWait) {
     let tw = known.tw as *const u8;
     let substate = probe::<u8>(tw, field!(tw_substate)).unwrap_or(0);
-    if known.cancelled_ns == 0
-        && substate == state::TIME_WAIT
-        && probe(tw, field!(skc_cookie)) == Some(known.cookie)
-    {
+    if known.cancelled_ns == 0 && substate == state::TIME_WAIT && is_at(tw, tuple, known.cookie) {
         // What finds no room in the ring is found again.
         known.awaits_fin = u8::from(!report(tw, tuple, known, time_wait::FIN_FOUND, end_cause::UNKNOWN));
     }

@@ -1,7 +1,7 @@
 //! Which tests run in guests, and the programs that they call.
 
 /// Integration tests (files of `tests/tests`) that need no server from outside of this repository.
-pub const TESTS: [&str; 17] = [
+pub const TESTS: [&str; 18] = [
     "verifier",
     "hooks",
     "missing_pieces",
@@ -17,6 +17,7 @@ pub const TESTS: [&str; 17] = [
     "owners",
     "selfcheck",
     "unseen",
+    "cookies",
     "not_http",
     "record",
 ];
