@@ -36,14 +36,18 @@ pub fn common(programs: &Programs, runs: &[Run<'_>], repeat: usize) -> Result<Ve
     for folder in ["proc", "sys", "dev", "run", "tmp", "etc"] {
         archive.directory(&Path::new("/").join(folder));
     }
-    archive.copy(Path::new("/init"), &programs.init)?;
-    archive.copy(Path::new(TRACER), &programs.tracer)?;
+    let mut files = vec![
+        (PathBuf::from("/init"), programs.init.clone()),
+        (PathBuf::from(TRACER), programs.tracer.clone()),
+    ];
     let used: BTreeSet<&str> = runs.iter().map(|run| run.program).collect();
-    for program in used {
-        archive.copy(&Path::new(TESTS).join(program), &programs.tests[program])?;
+    files.extend(used.iter().map(|name| (Path::new(TESTS).join(name), programs.tests[*name].clone())));
+    for name in plan::PROGRAMS {
+        let path = installed(name).with_context(|| format!("{name} is not installed"))?;
+        files.push((merged(&path), path));
     }
+    add_with_libraries(&mut archive, &files)?;
     archive.file(Path::new(PLAN), plan_text(runs, repeat).as_bytes());
-    add_programs(&mut archive)?;
     Ok(archive.finish())
 }
 
@@ -72,13 +76,12 @@ fn plan_text(runs: &[Run<'_>], repeat: usize) -> String {
     text
 }
 
-/// Programs of this machine, where they are here, with the libraries that they are linked with.
-fn add_programs(archive: &mut Archive) -> Result<()> {
+/// Programs, and the libraries of this machine that they are linked with.
+fn add_with_libraries(archive: &mut Archive, programs: &[(PathBuf, PathBuf)]) -> Result<()> {
     let mut libraries = BTreeSet::new();
-    for name in plan::PROGRAMS {
-        let path = installed(name).with_context(|| format!("{name} is not installed"))?;
-        archive.copy(&merged(&path), &path)?;
-        libraries.extend(linked(&cmd::output(Command::new("ldd").arg(&path))?));
+    for (there, here) in programs {
+        archive.copy(there, here)?;
+        libraries.extend(linked(&cmd::output(Command::new("ldd").arg(here))?));
     }
     for library in libraries {
         archive.copy(&merged(&library), &library)?;

@@ -1,7 +1,8 @@
-//! The programs of this repository for guests: linked statically, as a guest has no libraries of theirs.
+//! The programs of this repository for guests: those that the host's tests run, without what only a debugger reads.
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -10,10 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 use xtask::cmd;
 
 use super::plan::{self, Plan};
+use crate::run;
 
-/// Guests are of the host's kind; a named target keeps the flags from build scripts and macros.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-const FLAGS: &str = "-Ctarget-feature=+crt-static -Cstrip=debuginfo";
+/// Where they are in the cache.
+const FOLDER: &str = "programs";
 
 /// What was built.
 pub struct Programs {
@@ -25,20 +26,22 @@ pub struct Programs {
 
 impl Programs {
     pub fn build(root: &Path, cache: &Path) -> Result<Self> {
-        let target_dir = cache.join("build");
-        let tracer =
-            build(root, &target_dir, &["build", "--release", "--package", "tracer", "--bin", "tracer"])?;
-        let init = build(root, &target_dir, &["build", "--package", "tests", "--bin", "guest"])?;
+        let tracer = run::build(root)?;
+        let init = build(root, &["build", "--package", "tests", "--bin", "guest"])?;
         let names = plan::TESTS.iter().flat_map(|name| ["--test", *name]);
         let args = ["test", "--no-run", "--package", "tests"].into_iter().chain(names).collect::<Vec<_>>();
-        let tests = build(root, &target_dir, &args)?;
-        let one = |mut built: BTreeMap<String, PathBuf>, name: &str| {
-            built.remove(name).with_context(|| format!("cargo did not say where it put {name}"))
+        let tests = build(root, &args)?;
+        let folder = cache.join(FOLDER);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let one = |built: &BTreeMap<String, PathBuf>, name: &str| {
+            let path = built.get(name).with_context(|| format!("cargo did not say where it put {name}"))?;
+            strip(path, &folder.join(name))
         };
+        let tests = plan::TESTS.iter().map(|name| Ok(((*name).to_owned(), one(&tests, name)?)));
         Ok(Self {
-            tracer: one(tracer, "tracer")?,
-            init: one(init, "guest")?,
-            tests: tests.into_iter().filter(|(name, _)| plan::TESTS.contains(&name.as_str())).collect(),
+            tracer: strip(&tracer, &folder.join("tracer"))?,
+            init: one(&init, "guest")?,
+            tests: tests.collect::<Result<_>>()?,
         })
     }
 
@@ -71,12 +74,17 @@ fn named(list: &str) -> impl Iterator<Item = &str> {
 }
 
 /// What cargo built, by the name of its target.
-fn build(root: &Path, target_dir: &Path, args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+fn build(root: &Path, args: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let mut cargo = cmd::cargo(root);
-    cargo.args(args).args(["--target", TARGET, "--target-dir"]).arg(target_dir);
-    cargo.args(["--quiet", "--message-format=json-render-diagnostics"]).env("RUSTFLAGS", FLAGS);
+    cargo.args(args).args(["--quiet", "--message-format=json-render-diagnostics"]);
     let messages = cmd::output(cargo.stderr(Stdio::inherit()))?;
     Ok(messages.lines().filter_map(built).collect())
+}
+
+/// A guest has all of its files in memory.
+fn strip(program: &Path, stripped: &Path) -> Result<PathBuf> {
+    cmd::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(stripped).arg(program))?;
+    Ok(stripped.to_owned())
 }
 
 /// `…"target":{…"name":"NAME"…}…"executable":"PATH"…`
