@@ -99,6 +99,18 @@ pub fn read_to_end(socket: &mut TcpStream) -> Result<usize> {
     Ok(socket.read_to_end(&mut Vec::new())?)
 }
 
+/// The state of the connection (`tcpi_state`, the first member of `struct tcp_info`).
+pub fn state(socket: &TcpStream) -> Result<u8> {
+    let (mut state, mut size) = (0u8, 1);
+    // SAFETY: one byte, as is said.
+    let status = unsafe {
+        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut state).cast(), &raw mut size)
+    };
+    ensure!(status == 0, "cannot read the state: {}", io::Error::last_os_error());
+    Ok(state)
+}
+
 /// Waits for the error that ends the connection.
 pub fn read_error(socket: &mut TcpStream) -> Result<io::Error> {
     socket.set_read_timeout(Some(wait::LIMIT))?;

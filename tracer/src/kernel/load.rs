@@ -9,6 +9,7 @@ use aya::{
 use tracer_ebpf::{ABI_VERSION, CALL_CAST, Config, PORT_WORDS, running, tables};
 
 use super::{
+    calls::Calls,
     cgroup,
     hooks::{self, Hook, say},
     object::Object,
@@ -73,6 +74,7 @@ pub struct Kernel {
     refused: snapshot::Refused,
     /// Why the root control group cannot be had, if it is wanted.
     pub at_root: Result<(), String>,
+    calls: Calls,
     /// Where segments are captured.
     pub capture: Capture,
     /// What its counters mean.
@@ -220,6 +222,7 @@ impl Kernel {
             hooks,
             refused: snapshot::Refused::new(),
             at_root: Ok(()),
+            calls: Calls::new(by_perf),
             capture,
             reset_reasons: types.enumerators("sk_rst_reason"),
             counters: selfcheck::Kernel {
@@ -334,7 +337,7 @@ impl Kernel {
     /// # Errors
     /// They were taken before.
     pub fn take_tables(&mut self) -> Result<Tables> {
-        Tables::take(&mut self.ebpf)
+        Tables::take(&mut self.ebpf, self.calls)
     }
 
     /// Verified instructions of every loaded program, by name.

@@ -1,6 +1,7 @@
 //! The kernel side from the daemon's view: what this kernel offers, load, attach, read, detach.
 
 mod btf;
+mod calls;
 mod cgroup;
 mod elsewhere;
 mod hooks;

@@ -13,9 +13,11 @@ use aya::{
 use ipnet::IpNet;
 use tracer_ebpf::{Conn, Flow, FlowKey, Mark, MarkKey, NetnsCounts, TimeWait, Tuple, counter};
 
+use super::calls::Calls;
 use crate::filter::{COMM_BYTES, Filter};
 
 pub struct Tables {
+    calls: Calls,
     counters: PerCpuArray<MapData, u64>,
     conns: HashMap<MapData, u64, Conn>,
     unsent: HashMap<MapData, u64, Conn>,
@@ -26,10 +28,11 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
+    pub(super) fn take(ebpf: &mut Ebpf, calls: Calls) -> Result<Self> {
         let mut map =
             |name: &str| ebpf.take_map(name).with_context(|| format!("the object lacks the map {name}"));
         Ok(Self {
+            calls,
             counters: PerCpuArray::try_from(map("COUNTERS")?)?,
             conns: HashMap::try_from(map("CONNS")?)?,
             unsent: HashMap::try_from(map("UNSENT")?)?,
@@ -43,15 +46,15 @@ impl Tables {
     /// All counters of [`counter`], summed over the CPUs.
     pub fn counters(&self) -> [u64; counter::COUNT as usize] {
         std::array::from_fn(|index| {
-            self.counters
-                .get(&(index as u32), 0)
+            self.calls
+                .make(|| self.counters.get(&(index as u32), 0))
                 .map_or(0, |by_cpu| by_cpu.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
         })
     }
 
     /// What was counted in a network namespace (inode); nothing in one where nothing happened.
     pub fn netns_counts(&self, netns: u32) -> NetnsCounts {
-        self.netns_counts.get(&netns, 0).unwrap_or_default()
+        self.calls.make(|| self.netns_counts.get(&netns, 0)).unwrap_or_default()
     }
 
     /// The connection table as it is.
@@ -64,23 +67,27 @@ impl Tables {
         let ids: Vec<u64> = self.unsent.keys().flatten().collect();
         ids.iter()
             .filter_map(|id| {
-                let conn = self.unsent.get(id, 0).ok()?;
-                self.unsent.remove(id).ok()?;
-                Some(conn)
+                self.calls.make(|| {
+                    let conn = self.unsent.get(id, 0).ok()?;
+                    self.unsent.remove(id).ok()?;
+                    Some(conn)
+                })
             })
             .collect()
     }
 
     /// Tells the classifier what is not wanted. The map makes room by itself; a lost mark costs copies only.
     pub fn mark(&mut self, flow: u64, dir: u64, mark: Mark) {
-        let _ = self.marks.insert(MarkKey { flow, dir }, mark, 0);
+        let _ = self.calls.make(|| self.marks.insert(MarkKey { flow, dir }, mark, 0));
     }
 
     /// Drops a flow that has no socket any more.
     pub fn forget(&mut self, flow: u64, key: &FlowKey) {
-        if self.flows.get(key, 0).is_ok_and(|known| known.id == flow && known.ends == 0) {
-            let _ = self.flows.remove(key);
-        }
+        self.calls.make(|| {
+            if self.flows.get(key, 0).is_ok_and(|known| known.id == flow && known.ends == 0) {
+                let _ = self.flows.remove(key);
+            }
+        });
     }
 }
 
@@ -88,9 +95,11 @@ impl Tables {
     /// Drops a mini-socket that ended when its timer was cancelled; one that began anew on the same ends stays.
     pub fn forget_time_wait(&mut self, tuple: &Tuple, began_ns: u64) {
         let over = |known: TimeWait| known.began_ns == began_ns && known.cancelled_ns != 0;
-        if self.time_waits.get(tuple, 0).is_ok_and(over) {
-            let _ = self.time_waits.remove(tuple);
-        }
+        self.calls.make(|| {
+            if self.time_waits.get(tuple, 0).is_ok_and(over) {
+                let _ = self.time_waits.remove(tuple);
+            }
+        });
     }
 }
 
