@@ -27,10 +27,14 @@ pub(super) struct Comparison {
 }
 
 pub(super) fn compare(law: &Law, start: &Reading, last: &Reading, now: &Reading) -> Comparison {
-    if law.is_level {
+    if let Some(moves) = law.moves {
         let (ours, before, after) =
             ((law.ours)(&now.ours), (law.kernel)(&now.before), (law.kernel)(&now.after));
-        let range = before.zip(after).map(|(before, after)| (before.min(after), before.max(after)));
+        // It may have gone up and down while we looked.
+        let moved = grown(moves, &now.before, &now.after).unwrap_or(0);
+        let range = before.zip(after).map(|(before, after)| {
+            (before.min(after).saturating_sub(moved), before.max(after).saturating_add(moved))
+        });
         return Comparison {
             interval: None,
             total: Pair { ours, kernel: after },

@@ -27,16 +27,22 @@ pub struct Counters {
     pub time_waits_now: Option<u64>,
 }
 
+/// In which order they are read.
+pub(super) type Files = [&'static str; 3];
+/// Before and after what we counted is read: what a number at a moment does in between, the counters that grow have seen.
+pub(super) const BEFORE: Files = ["snmp", "netstat", "sockstat"];
+pub(super) const AFTER: Files = ["sockstat", "snmp", "netstat"];
+
 impl Counters {
     /// Reads those of the calling thread's namespace. (`/proc/self/net` would be the main thread's.)
-    pub fn read() -> Self {
-        Self::read_of("thread-self")
+    pub fn read(files: Files) -> Self {
+        Self::read_of("thread-self", files)
     }
 
     /// Reads those of the namespace that a process is in, by its name in `/proc`.
-    pub(super) fn read_of(process: &str) -> Self {
+    pub(super) fn read_of(process: &str, files: Files) -> Self {
         let mut text = String::new();
-        for name in ["snmp", "netstat", "sockstat"] {
+        for name in files {
             text.push_str(&fs::read_to_string(format!("/proc/{process}/net/{name}")).unwrap_or_default());
             text.push('\n');
         }
@@ -138,7 +144,7 @@ mod tests {
             time_waits,
             time_waits_recycled,
             time_waits_now,
-        } = Counters::read();
+        } = Counters::read(BEFORE);
         assert!(active_opens.is_some() && passive_opens.is_some() && attempt_fails.is_some());
         assert!(estab_resets.is_some() && out_rsts.is_some() && retrans_segs.is_some());
         assert!(retrans_fails.is_some() && time_waits.is_some() && time_waits_recycled.is_some());

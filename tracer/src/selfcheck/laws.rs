@@ -13,8 +13,8 @@ pub(super) struct Law {
     pub ours: fn(&Ours) -> u64,
     pub kernel: fn(&Counters) -> Option<u64>,
     pub hidden: Hidden,
-    /// A number at a moment, not one that grows.
-    pub is_level: bool,
+    /// Of a number at a moment, not one that grows: what the kernel counts of that which moves it.
+    pub moves: Option<fn(&Counters) -> Option<u64>>,
 }
 
 /// Events that the kernel counts and no hook shows.
@@ -33,6 +33,12 @@ pub(super) fn of(kernel: Kernel) -> [Law; 9] {
         (|ours| ours.time_wait_begun, "begins of TIME_WAIT")
     } else {
         (|ours| ours.time_wait_expired, "TIME_WAITs run out")
+    };
+    // Before 5.17 the kernel counts some of the ends instead of the begins.
+    let moves: fn(&Counters) -> Option<u64> = if kernel.tw_counts_begins {
+        |counters| counters.time_waits
+    } else {
+        |counters| Some(counters.time_waits?.saturating_add(counters.time_waits_recycled.unwrap_or(0)))
     };
     let time_wait_hidden = if kernel.follows_time_wait { Hidden::None } else { Hidden::Any };
     [
@@ -112,7 +118,7 @@ pub(super) fn of(kernel: Kernel) -> [Law; 9] {
         },
         Law {
             hidden: time_wait_hidden,
-            is_level: true,
+            moves: Some(moves),
             ..Law::same(
                 "time_wait_now",
                 "sockstat TCP tw",
@@ -132,6 +138,6 @@ impl Law {
         ours: fn(&Ours) -> u64,
         kernel: fn(&Counters) -> Option<u64>,
     ) -> Self {
-        Self { counter, kernel_counter, what, ours, kernel, hidden: Hidden::None, is_level: false }
+        Self { counter, kernel_counter, what, ours, kernel, hidden: Hidden::None, moves: None }
     }
 }

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use crate::netns;
 
-use super::{Counters, Kernel, Ours, Outcome, Reading, SelfCheck};
+use super::{
+    Counters, Kernel, Ours, Outcome, Reading, SelfCheck,
+    counters::{AFTER, BEFORE, Files},
+};
 
 /// Most other namespaces checked; the rest is counted in the report.
 const MAX_OTHERS: usize = 256;
@@ -33,16 +36,16 @@ impl Ahead {
         others.remove(&netns::own());
         let unchecked = others.len().saturating_sub(MAX_OTHERS);
         let places = others.into_iter().map(|(netns, pid)| Place { netns, pid }).take(MAX_OTHERS);
-        let others = places.filter_map(|place| Some((place, place.counters()?))).collect();
-        Self { own: Counters::read(), others, unchecked }
+        let others = places.filter_map(|place| Some((place, place.counters(BEFORE)?))).collect();
+        Self { own: Counters::read(BEFORE), others, unchecked }
     }
 }
 
 impl Place {
     /// `None` when the process is gone, or in another namespace by now.
-    fn counters(self) -> Option<Counters> {
+    fn counters(self, files: Files) -> Option<Counters> {
         let pid = self.pid.to_string();
-        let counters = Counters::read_of(&pid);
+        let counters = Counters::read_of(&pid, files);
         (netns::of(&pid) == Some(self.netns)).then_some(counters)
     }
 }
@@ -73,7 +76,7 @@ impl Namespaces {
     /// Begins when all hooks are attached. `ahead` was read before `counted` is asked what we counted in a namespace.
     pub fn start(kernel: Kernel, ahead: Ahead, counted: impl Fn(u32) -> Counted) -> Self {
         let own_netns = netns::own();
-        let own = Reading { before: ahead.own, ours: counted(own_netns).ours, after: Counters::read() };
+        let own = Reading { before: ahead.own, ours: counted(own_netns).ours, after: Counters::read(AFTER) };
         let mut namespaces =
             Self { kernel, own_netns, own: SelfCheck::start_at(kernel, own), others: HashMap::new() };
         namespaces.check_others(ahead.others, counted, false);
@@ -85,7 +88,7 @@ impl Namespaces {
     /// waited in the ring.
     pub fn check(&mut self, ahead: Ahead, counted: impl Fn(u32) -> Counted, is_final: bool) -> Outcome {
         let ours = counted(self.own_netns).ours;
-        let own = Reading { before: ahead.own, ours, after: Counters::read() };
+        let own = Reading { before: ahead.own, ours, after: Counters::read(AFTER) };
         let mut outcome = self.own.check_at(own, is_final);
         let (shown, differences) = self.check_others(ahead.others, counted, is_final);
         outcome.report["netns"] = self.own_netns.into();
@@ -106,7 +109,7 @@ impl Namespaces {
         let mut known = std::mem::take(&mut self.others);
         for (place, before) in ahead {
             let Counted { cookie, ours } = counted(place.netns);
-            let Some(after) = place.counters() else { continue };
+            let Some(after) = place.counters(AFTER) else { continue };
             let reading = Reading { before, ours, after };
             let same = |other: &Other| {
                 (other.cookie == 0 || other.cookie == cookie) && !before.is_younger_than(&other.last)
@@ -140,7 +143,7 @@ mod tests {
     fn our_own_namespace_has_a_process() {
         let own = netns::own();
         let place = Place { netns: own, pid: netns::of_processes()[&own] };
-        assert!(place.counters().is_some_and(|counters| counters.active_opens.is_some()));
-        assert_eq!(Place { netns: own + 1, ..place }.counters(), None);
+        assert!(place.counters(AFTER).is_some_and(|counters| counters.active_opens.is_some()));
+        assert_eq!(Place { netns: own + 1, ..place }.counters(AFTER), None);
     }
 }

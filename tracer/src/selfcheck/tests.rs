@@ -304,3 +304,15 @@ proptest! {
         }
     }
 }
+
+/// One ends and another one begins between the two looks at the kernel's counters: in between there was one less.
+#[test]
+fn a_level_moves_by_what_the_kernel_counts() {
+    let with_one_less = Ours { time_wait_now: some().time_wait_now - 1, ..some() };
+    let begun_since = Counters { time_waits: agreed().time_waits.map(|count| count + 1), ..agreed() };
+    for (after, agrees) in [(begun_since, true), (agreed(), false)] {
+        let reading = Reading { before: agreed(), ours: with_one_less, after };
+        let outcome = begun(NEW).check_at(reading, false);
+        assert_eq!(outcome.report["counters"]["time_wait_now"]["agrees"], agrees);
+    }
+}
