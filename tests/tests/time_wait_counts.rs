@@ -28,8 +28,8 @@ const RESET: usize = 20;
 const FINISHED: usize = 10;
 /// From when on the kernel lets a `connect` take over a TIME_WAIT.
 const REUSABLE: Duration = Duration::from_millis(1200);
-/// How long an orphan waits in FIN_WAIT2.
-const FIN_TIMEOUT_S: usize = 3;
+/// How long an orphan waits in FIN_WAIT2: longer than the phases until then.
+const FIN_TIMEOUT_S: usize = 20;
 /// A minute, and what the kernel's coarse timers add to it.
 const LIFETIME: Duration = Duration::from_secs(66);
 
@@ -92,22 +92,20 @@ impl Run<'_> {
         quiet.with_context(|| format!("{what}; {:?} by `stats` and by the kernel on this machine", self.all))
     }
 
-    /// None when the kernel's counts changed while the `stats` were awaited.
+    /// None when the kernel's counts changed while the `stats` were awaited, or in the second that these are of.
     fn compare(&mut self, what: &str) -> Result<Option<()>> {
         let counts = || Ok::<_, anyhow::Error>((sockstat(self.netns, "tw")?, time_waits_of_all()?));
         let before = counts()?;
         let seen = self.compared;
-        let (count, stats) = self.tracer.wait_for("new `stats`", |records| {
+        let (count, last, stats) = self.tracer.wait_for("new `stats`", |records| {
             let all: Vec<Record> = records.of("stats").collect();
-            (all.len() > seen).then(|| (all.len(), all.last().cloned()))
+            let [.., last, stats] = &all[..] else { return None };
+            (all.len() > seen).then(|| (all.len(), last.clone(), stats.clone()))
         })?;
-        // What has just come may be older than the first look at the kernel's counts.
-        let stale = self.compared == 0 || count > seen + 1;
         self.compared = count;
-        if stale || before != counts()? {
+        if !is_quiet(&last, &stats) || before != counts()? {
             return Ok(None);
         }
-        let stats = stats.context("no stats")?;
         let (own, all) = before;
         let live = stats.count("/tables/time_wait/entries");
         let check = |path: &str| stats.count(&format!("/selfcheck/counters/time_wait_now/now/{path}"));
@@ -174,6 +172,15 @@ impl Run<'_> {
         ensure!(unowned.is_empty(), "without owner, connection or beginning:{}", show(&unowned));
         Ok(())
     }
+}
+
+/// Whether the kernel counted nothing that begins between these two, and has as many in TIME_WAIT.
+fn is_quiet(last: &Record, stats: &Record) -> bool {
+    let counter = |stats: &Record, path: &str| stats.count(&format!("/selfcheck/counters/{path}/kernel"));
+    let begins = ["active_opens/interval", "time_wait_begun/interval"];
+    let level = "time_wait_now/now";
+    begins.iter().all(|begin| counter(stats, begin).unwrap_or(0) == 0)
+        && counter(last, level) == counter(stats, level)
 }
 
 fn is_whole(wait: &Record) -> bool {
