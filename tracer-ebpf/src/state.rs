@@ -35,7 +35,7 @@ pub fn first<C: EbpfContext>(ctx: &C, sk: *const u8, old: u8, new: u8) -> i32 {
 pub fn inet_sock_set_state_again(ctx: BtfTracePointContext) -> i32 {
     let (sk, old, new) = arguments(&ctx);
     let noted = twice::enter(Twice::State, sk, change_of(old, new));
-    let handled = if noted { !is_at(sk, old) } else { is_at(sk, new) };
+    let handled = if noted { !is_at(sk, old) } else { is_at(sk, new) || is_gone(sk, new) };
     if !handled {
         handle(&ctx, sk, old, new);
     }
@@ -51,6 +51,13 @@ fn is_at(sk: *const u8, state: u8) -> bool {
     CONNS
         .get_ptr(&(sk as u64))
         .is_some_and(|conn| unsafe { (*conn).state == state && (*conn).states_len != 0 })
+}
+
+/// Whether the table has nothing of a socket that closes. The first program took it out: a task that is preempted between the two
+/// may go on much later, or on another processor, where there is no note.
+#[inline(always)]
+fn is_gone(sk: *const u8, new: u8) -> bool {
+    new == state::CLOSE && CONNS.get_ptr(&(sk as u64)).is_none()
 }
 
 #[inline(always)]

@@ -43,8 +43,9 @@ struct Notes {
 #[map]
 static NOTES: PerCpuArray<Notes> = PerCpuArray::with_max_entries(1, 0);
 
-/// A note that is older was left for a second program that did not run: one interrupted just as it began or ended.
-const STALE_NS: u64 = 100_000_000;
+/// A note that is older was left for a second program that did not run: one interrupted just as it began or ended. In between
+/// a task may be preempted, and a virtual machine's processor be away.
+const STALE_NS: u64 = 2_000_000_000;
 
 #[inline(always)]
 fn notes() -> Option<&'static mut Notes> {
