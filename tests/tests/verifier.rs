@@ -15,7 +15,7 @@ const CEILINGS: [(&str, u32); 52] = [
     ("existing_report", 1_000),
     ("existing_sockets", 7_000),
     ("inet_sock_set_state", 50_000),
-    ("inet_sock_set_state_again", 70_000),
+    ("inet_sock_set_state_again", 100_000),
     ("inet_sock_set_state_perf", 50_000),
     ("reconcile", 5_000),
     ("segments", 90_000),
