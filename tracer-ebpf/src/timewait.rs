@@ -58,9 +58,7 @@ pub fn is_at(sk: *const u8, tuple: &Tuple, cookie: u64) -> bool {
     }
     let mut found = Tuple::default();
     let is_socket = identify(sk, &mut found).is_some();
-    if tuple.local_port == 0 {
-        found.local_port = 0;
-    }
+    found.local_port *= u16::from(tuple.local_port != 0);
     is_socket && found == *tuple
 }
 
