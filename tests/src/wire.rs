@@ -5,7 +5,10 @@ use anyhow::{Context as _, Result, ensure};
 use std::{
     fs::File,
     io::{self, Read as _, Write as _},
-    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
@@ -41,6 +44,7 @@ pub struct Wire {
 
 #[derive(Debug)]
 struct State {
+    taps: [File; 2],
     mode: Mode,
     ended: bool,
     /// The last FIN from each side.
@@ -59,15 +63,19 @@ impl Wire {
             netns.run("ip", &["link", "set", NAME, "up"])?;
         }
         let taps: [File; 2] = taps.try_into().ok().context("two ends")?;
-        let state = State { mode: Mode::Pass, ended: false, fins: [None, None], held: Vec::new() };
+        let fds = taps.each_ref().map(File::as_raw_fd);
+        let state = State { taps, mode: Mode::Pass, ended: false, fins: [None, None], held: Vec::new() };
         let shared = Arc::new(Mutex::new(state));
         let theirs = Arc::clone(&shared);
-        let thread = Some(thread::spawn(move || carry(&taps, &theirs)));
+        let thread = Some(thread::spawn(move || carry(fds, &theirs)));
         Ok(Self { shared, thread })
     }
 
+    /// What was sent before this is still treated as the mode before says, although it may wait in the device to be read.
     pub fn set(&self, mode: Mode) {
-        lock(&self.shared).mode = mode;
+        let mut state = lock(&self.shared);
+        state.carry();
+        state.mode = mode;
     }
 
     /// Delivers a reset from a side, in sequence behind the last FIN that it sent.
@@ -94,34 +102,36 @@ fn lock(shared: &Mutex<State>) -> MutexGuard<'_, State> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn carry(taps: &[File; 2], shared: &Mutex<State>) {
-    let poll = |tap: &File| libc::pollfd { fd: tap.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let mut buffer = [0; LONGEST_FRAME];
+fn carry(fds: [RawFd; 2], shared: &Mutex<State>) {
+    let mut polled = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     loop {
-        let mut polled = [poll(&taps[0]), poll(&taps[1])];
-        // SAFETY: there are two of them.
+        // SAFETY: there are two of them; the devices are open as long as the state, which is shared, is there.
         unsafe { libc::poll(polled.as_mut_ptr(), 2, POLL_MS) };
         let mut state = lock(shared);
         if state.ended {
             return;
         }
-        for (from, tap) in taps.iter().enumerate() {
-            // The device is non-blocking: an error means that there is nothing more now.
-            while let Ok(length) = (&mut &*tap).read(&mut buffer) {
-                state.take(from, &buffer[..length]);
-            }
-        }
-        let mode = state.mode;
-        let passes = |(_, frame): &(usize, Vec<u8>)| mode == Mode::Pass || !frame::is_ipv4(frame);
-        let (passing, held): (Vec<_>, Vec<_>) = std::mem::take(&mut state.held).into_iter().partition(passes);
-        state.held = held;
-        for (from, frame) in passing {
-            deliver(&taps[1 - from], &frame);
-        }
+        state.carry();
     }
 }
 
 impl State {
+    fn carry(&mut self) {
+        self.read();
+        self.deliver();
+    }
+
+    /// Takes all that the devices hold.
+    fn read(&mut self) {
+        let mut buffer = [0; LONGEST_FRAME];
+        for from in 0..self.taps.len() {
+            // The device is non-blocking: an error means that there is nothing more now.
+            while let Ok(length) = self.taps[from].read(&mut buffer) {
+                self.take(from, &buffer[..length]);
+            }
+        }
+    }
+
     fn take(&mut self, from: usize, bytes: &[u8]) {
         if self.mode == Mode::Drop && frame::is_ipv4(bytes) {
             return;
@@ -131,11 +141,18 @@ impl State {
         }
         self.held.push((from, bytes.to_vec()));
     }
-}
 
-fn deliver(mut to: &File, frame: &[u8]) {
-    // As on any wire, a frame may be lost; the interface may be down.
-    let _ = to.write(frame);
+    /// Sends on what the mode lets pass.
+    fn deliver(&mut self) {
+        let mode = self.mode;
+        let passes = |(_, frame): &(usize, Vec<u8>)| mode == Mode::Pass || !frame::is_ipv4(frame);
+        let (passing, held): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held).into_iter().partition(passes);
+        self.held = held;
+        for (from, frame) in passing {
+            // As on any wire, a frame may be lost; the interface may be down.
+            let _ = self.taps[1 - from].write(&frame);
+        }
+    }
 }
 
 /// A TAP device of the calling thread's namespace.
