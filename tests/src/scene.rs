@@ -2,6 +2,7 @@
 //! their ends, exchanges that are the same at both ends.
 
 use crate::{
+    blind_spots::outside_blind_spots,
     netns::Netns,
     records::{Record, show, with_role},
     said::Said,
@@ -23,8 +24,13 @@ pub struct Scene {
     pub tracer: Tracer,
 }
 
+/// Plays a story on a scene of its own.
+pub fn play<T>(mut story: impl FnMut(Scene) -> Result<T>) -> Result<T> {
+    outside_blind_spots(|| story(Scene::start()?))
+}
+
 impl Scene {
-    pub fn start() -> Result<Self> {
+    fn start() -> Result<Self> {
         let netns = Netns::new()?;
         let host = loopback(1);
         let tracer = Tracer::start(&netns, &["--host", &host.to_string()])?;

@@ -5,29 +5,30 @@ use std::fs;
 use tests::{
     curl,
     nginx::{self, Nginx, Options, PORT},
-    scene::{Exchange, Scene, Story, check_complete, check_said, only},
+    scene::{Exchange, Scene, Story, check_complete, check_said, only, play},
     scratch::Scratch,
 };
 
 /// Runs curls against nginx; everything that was seen, which is what both of them say.
 fn story(
     connections: usize,
-    curls: impl FnOnce(&Scene) -> Result<Vec<curl::Transfer>>,
+    curls: impl Fn(&Scene) -> Result<Vec<curl::Transfer>>,
 ) -> Result<(Story, Vec<curl::Transfer>)> {
-    let scene = Scene::start()?;
-    let locations = "location /any { client_max_body_size 64m; return 200 \"any\\n\"; }";
-    let nginx = Nginx::start(&scene.netns, Options { locations, ..Options::default() })?;
-    let transfers = curls(&scene)?;
-    let log = nginx.finish()?;
-    let story = scene.finish(connections)?;
-    let pairs = story.to(PORT);
-    check_said(&pairs, &curl::said(&transfers))?;
-    check_said(&pairs, &nginx::said(&log))?;
-    check_complete(&pairs)?;
-    for pair in pairs {
-        pair.check_protocol("http/1")?;
-    }
-    Ok((story, transfers))
+    play(|scene| {
+        let locations = "location /any { client_max_body_size 64m; return 200 \"any\\n\"; }";
+        let nginx = Nginx::start(&scene.netns, Options { locations, ..Options::default() })?;
+        let transfers = curls(&scene)?;
+        let log = nginx.finish()?;
+        let story = scene.finish(connections)?;
+        let pairs = story.to(PORT);
+        check_said(&pairs, &curl::said(&transfers))?;
+        check_said(&pairs, &nginx::said(&log))?;
+        check_complete(&pairs)?;
+        for pair in pairs {
+            pair.check_protocol("http/1")?;
+        }
+        Ok((story, transfers))
+    })
 }
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "FROBNICATE"];

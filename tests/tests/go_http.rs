@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use tests::{
     program::{self, Server},
-    scene::{Pair, Scene, Story, check_said, only},
+    scene::{Pair, Story, check_said, only, play},
 };
 
 const PORT: u16 = 8091;
@@ -11,20 +11,21 @@ const LARGE: u64 = 8 << 20;
 
 /// The server, and a client with these requests; what both of them say, checked.
 fn story(connections: usize, requests: &[&str]) -> Result<Story> {
-    let scene = Scene::start()?;
-    let address = scene.address(PORT).to_string();
-    let mut command = program::go(&scene.netns, "origin")?;
-    let server = Server::start(&scene.netns, command.args(["-address", &address]), PORT)?;
-    let mut command = program::go(&scene.netns, "caller")?;
-    let theirs = program::client(command.args(["-address", &address]).args(requests))?;
-    let (ours, _) = server.finish(requests.len())?;
-    let story = scene.finish(connections)?;
-    let pairs = story.to(PORT);
-    check_said(&pairs, &theirs)?;
-    check_said(&pairs, &ours)?;
-    let owners = |pair: &Pair| pair.ends().map(|conn| conn.text("/process/comm").to_owned());
-    ensure!(story.pairs.iter().all(|pair| owners(pair) == ["caller", "origin"]), "owners: {story:?}");
-    Ok(story)
+    play(|scene| {
+        let address = scene.address(PORT).to_string();
+        let mut command = program::go(&scene.netns, "origin")?;
+        let server = Server::start(&scene.netns, command.args(["-address", &address]), PORT)?;
+        let mut command = program::go(&scene.netns, "caller")?;
+        let theirs = program::client(command.args(["-address", &address]).args(requests))?;
+        let (ours, _) = server.finish(requests.len())?;
+        let story = scene.finish(connections)?;
+        let pairs = story.to(PORT);
+        check_said(&pairs, &theirs)?;
+        check_said(&pairs, &ours)?;
+        let owners = |pair: &Pair| pair.ends().map(|conn| conn.text("/process/comm").to_owned());
+        ensure!(story.pairs.iter().all(|pair| owners(pair) == ["caller", "origin"]), "owners: {story:?}");
+        Ok(story)
+    })
 }
 
 fn outcomes(pair: &Pair) -> Vec<&str> {

@@ -8,7 +8,7 @@ use tests::{
     nginx::{self, Nginx, Options, PORT},
     program::Server,
     said::Said,
-    scene::{Pair, Scene, Story, check_complete, check_said},
+    scene::{Pair, Story, check_complete, check_said, play},
     scratch::Scratch,
 };
 
@@ -34,15 +34,15 @@ impl Seen {
 
 /// Curls, each with several requests, through a haproxy with these options.
 fn seen(options: &str) -> Result<Seen> {
-    let scene = Scene::start()?;
-    let nginx = Nginx::start(&scene.netns, Options::default())?;
-    fs::write(nginx.files().join("large.bin"), vec![b'x'; 1 << 20])?;
-    fs::write(nginx.files().join("text.txt"), "line\n".repeat(50_000))?;
-    let scratch = Scratch::new()?;
-    let configuration = scratch.file("haproxy.cfg");
-    // Of the messages' sizes haproxy's log knows only its own form of them.
-    let text = format!(
-        "global
+    play(|scene| {
+        let nginx = Nginx::start(&scene.netns, Options::default())?;
+        fs::write(nginx.files().join("large.bin"), vec![b'x'; 1 << 20])?;
+        fs::write(nginx.files().join("text.txt"), "line\n".repeat(50_000))?;
+        let scratch = Scratch::new()?;
+        let configuration = scratch.file("haproxy.cfg");
+        // Of the messages' sizes haproxy's log knows only its own form of them.
+        let text = format!(
+            "global
     log stdout format raw local0
     nbthread 1
 defaults
@@ -59,46 +59,48 @@ frontend front
 backend back
     server nginx {back}
 ",
-        front = scene.address(FRONT),
-        back = scene.address(PORT),
-    );
-    fs::write(&configuration, text)?;
-    let mut command = scene.netns.command("haproxy");
-    let haproxy = Server::start(&scene.netns, command.arg("-db").arg("-f").arg(&configuration), FRONT)?;
+            front = scene.address(FRONT),
+            back = scene.address(PORT),
+        );
+        fs::write(&configuration, text)?;
+        let mut command = scene.netns.command("haproxy");
+        let haproxy = Server::start(&scene.netns, command.arg("-db").arg("-f").arg(&configuration), FRONT)?;
 
-    let mut transfers = Vec::new();
-    for number in 0..CURLS {
-        let targets = ["/hello", "/files/large.bin", "/packed/text.txt", "/missing"];
-        let urls: Vec<String> = targets.map(|target| scene.url(FRONT, &format!("{target}?{number}"))).into();
-        transfers.extend(curl::run(&scene.netns, &["-H", "Accept-Encoding: gzip"], &urls)?);
-    }
-    let (said, lines) = haproxy.finish(CURLS * REQUESTS)?;
-    let back: Vec<u16> = lines.iter().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
-    ensure!(back.len() == said.len(), "haproxy's log: {lines:?}");
-    let log = nginx.finish()?;
+        let mut transfers = Vec::new();
+        for number in 0..CURLS {
+            let targets = ["/hello", "/files/large.bin", "/packed/text.txt", "/missing"];
+            let urls: Vec<String> =
+                targets.map(|target| scene.url(FRONT, &format!("{target}?{number}"))).into();
+            transfers.extend(curl::run(&scene.netns, &["-H", "Accept-Encoding: gzip"], &urls)?);
+        }
+        let (said, lines) = haproxy.finish(CURLS * REQUESTS)?;
+        let back: Vec<u16> = lines.iter().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        ensure!(back.len() == said.len(), "haproxy's log: {lines:?}");
+        let log = nginx.finish()?;
 
-    let ports = |said: &[Said]| said.iter().map(|said| said.port).collect::<BTreeSet<_>>().len();
-    let connections = ports(&said) + back.iter().collect::<BTreeSet<_>>().len();
-    let story = scene.finish(connections)?;
-    let seen = Seen { story, back };
-    check_said(&seen.front(), &curl::said(&transfers))?;
-    check_said(&seen.front(), &said)?;
-    // On the way to nginx only the connection is another one.
-    let behind = said.into_iter().zip(&seen.back).map(|(said, port)| Said { port: *port, ..said });
-    check_said(&seen.back(), &behind.collect::<Vec<_>>())?;
-    check_said(&seen.back(), &nginx::said(&log))?;
-    check_complete(&[seen.front(), seen.back()].concat())?;
-    for (front, back) in exchanges(&seen.front()).iter().zip(exchanges(&seen.back())) {
-        for path in ["/method", "/target"].map(|path| format!("/request{path}")) {
-            ensure!(front.at(&path) == back.at(&path), "{path} on both hops: {front:?} {back:?}");
+        let ports = |said: &[Said]| said.iter().map(|said| said.port).collect::<BTreeSet<_>>().len();
+        let connections = ports(&said) + back.iter().collect::<BTreeSet<_>>().len();
+        let story = scene.finish(connections)?;
+        let seen = Seen { story, back };
+        check_said(&seen.front(), &curl::said(&transfers))?;
+        check_said(&seen.front(), &said)?;
+        // On the way to nginx only the connection is another one.
+        let behind = said.into_iter().zip(&seen.back).map(|(said, port)| Said { port: *port, ..said });
+        check_said(&seen.back(), &behind.collect::<Vec<_>>())?;
+        check_said(&seen.back(), &nginx::said(&log))?;
+        check_complete(&[seen.front(), seen.back()].concat())?;
+        for (front, back) in exchanges(&seen.front()).iter().zip(exchanges(&seen.back())) {
+            for path in ["/method", "/target"].map(|path| format!("/request{path}")) {
+                ensure!(front.at(&path) == back.at(&path), "{path} on both hops: {front:?} {back:?}");
+            }
+            for path in ["/status", "/body_bytes", "/framing"].map(|path| format!("/response{path}")) {
+                ensure!(front.at(&path) == back.at(&path), "{path} on both hops: {front:?} {back:?}");
+            }
+            let lasts = |http: &tests::records::Record| http.number("/duration_us");
+            ensure!(lasts(front) >= lasts(back), "the inner hop lasts longer: {front:?} {back:?}");
         }
-        for path in ["/status", "/body_bytes", "/framing"].map(|path| format!("/response{path}")) {
-            ensure!(front.at(&path) == back.at(&path), "{path} on both hops: {front:?} {back:?}");
-        }
-        let lasts = |http: &tests::records::Record| http.number("/duration_us");
-        ensure!(lasts(front) >= lasts(back), "the inner hop lasts longer: {front:?} {back:?}");
-    }
-    Ok(seen)
+        Ok(seen)
+    })
 }
 
 /// All exchanges in the order of their requests; one waits for the other.

@@ -8,7 +8,7 @@ use std::{
 use tests::{
     curl::{self, Transfer},
     nginx::{self, Entry, Nginx, Options, PORT},
-    scene::{Scene, Story, check_complete, check_said, only},
+    scene::{Story, check_complete, check_said, only, play},
 };
 
 const LARGE: u64 = 200 << 20;
@@ -17,32 +17,33 @@ const MODIFIED_S: u64 = 1_420_070_400;
 
 /// One curl for some targets; everything that was seen, which is what both programs say.
 fn story(args: &[&str], targets: &[&str]) -> Result<(Story, Vec<Transfer>, Vec<Entry>)> {
-    let scene = Scene::start()?;
-    let nginx = Nginx::start(&scene.netns, Options::default())?;
-    let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
-    fs::write(nginx.files().join("text.txt"), text)?;
-    File::options()
-        .write(true)
-        .open(nginx.files().join("text.txt"))?
-        .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(MODIFIED_S))?;
-    File::create(nginx.files().join("large"))?.set_len(LARGE)?;
-    let urls: Vec<String> = targets.iter().map(|target| scene.url(PORT, target)).collect();
-    let transfers = curl::run(&scene.netns, args, &urls)?;
-    let log = nginx.finish()?;
-    let story = scene.finish(1)?;
-    let pairs = story.to(PORT);
-    check_said(&pairs, &curl::said(&transfers))?;
-    check_said(&pairs, &nginx::said(&log))?;
-    check_complete(&pairs)?;
-    let pair = only(&pairs)?;
-    pair.check_closed_by("client")?;
-    for (exchange, transfer) in pair.exchanges.iter().zip(&transfers) {
-        exchange.check(&format!("heads: {transfer:?}"), |http| {
-            http.count("/request/header_bytes") == Some(transfer.request)
-                && http.count("/response/header_bytes") == Some(transfer.header)
-        })?;
-    }
-    Ok((story, transfers, log))
+    play(|scene| {
+        let nginx = Nginx::start(&scene.netns, Options::default())?;
+        let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+        fs::write(nginx.files().join("text.txt"), text)?;
+        File::options()
+            .write(true)
+            .open(nginx.files().join("text.txt"))?
+            .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(MODIFIED_S))?;
+        File::create(nginx.files().join("large"))?.set_len(LARGE)?;
+        let urls: Vec<String> = targets.iter().map(|target| scene.url(PORT, target)).collect();
+        let transfers = curl::run(&scene.netns, args, &urls)?;
+        let log = nginx.finish()?;
+        let story = scene.finish(1)?;
+        let pairs = story.to(PORT);
+        check_said(&pairs, &curl::said(&transfers))?;
+        check_said(&pairs, &nginx::said(&log))?;
+        check_complete(&pairs)?;
+        let pair = only(&pairs)?;
+        pair.check_closed_by("client")?;
+        for (exchange, transfer) in pair.exchanges.iter().zip(&transfers) {
+            exchange.check(&format!("heads: {transfer:?}"), |http| {
+                http.count("/request/header_bytes") == Some(transfer.request)
+                    && http.count("/response/header_bytes") == Some(transfer.header)
+            })?;
+        }
+        Ok((story, transfers, log))
+    })
 }
 
 #[test]

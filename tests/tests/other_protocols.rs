@@ -6,7 +6,7 @@ use tests::{
     curl,
     nginx::{Nginx, Options},
     process,
-    scene::Scene,
+    scene::play,
     scratch::Scratch,
     wait,
 };
@@ -32,30 +32,31 @@ fn talk(port: u16, scheme: &str, args: &[&str], protocol: &str, version: &str) -
         certificate.display(),
         key.display()
     );
-    let scene = Scene::start()?;
-    let nginx = Nginx::start(&scene.netns, Options { servers: &servers, ..Options::default() })?;
-    File::create(nginx.files().join("large"))?.set_len(LARGE)?;
-    let count = if args.contains(&"--http2-prior-knowledge") { 1 } else { TARGETS.len() };
-    let urls: Vec<String> =
-        TARGETS[..count].iter().map(|target| scene.url(port, target).replace("http:", scheme)).collect();
-    let transfers = curl::run(&scene.netns, args, &urls)?;
-    let log = nginx.finish()?;
-    let story = scene.finish(1)?;
+    play(|scene| {
+        let nginx = Nginx::start(&scene.netns, Options { servers: &servers, ..Options::default() })?;
+        File::create(nginx.files().join("large"))?.set_len(LARGE)?;
+        let count = if args.contains(&"--http2-prior-knowledge") { 1 } else { TARGETS.len() };
+        let urls: Vec<String> =
+            TARGETS[..count].iter().map(|target| scene.url(port, target).replace("http:", scheme)).collect();
+        let transfers = curl::run(&scene.netns, args, &urls)?;
+        let log = nginx.finish()?;
+        let story = scene.finish(1)?;
 
-    // The programs did speak HTTP with each other, on one connection.
-    let statuses: Vec<u64> = log.iter().map(|entry| entry.status).collect();
-    ensure!(statuses == [200, 200, 404][..count], "nginx logged {log:?}");
-    ensure!(log.iter().all(|entry| entry.version == version), "nginx logged {log:?}");
-    ensure!(transfers.iter().map(|transfer| transfer.said.status).eq(statuses.into_iter().map(Some)));
-    ensure!(transfers[0].said.response_body == Some(LARGE), "{transfers:?}");
-    for pair in story.to(port) {
-        pair.check_protocol(protocol)?;
-        ensure!(pair.exchanges.is_empty(), "no HTTP/1: {pair:?}");
-        ensure!(pair.client.count("/local/port") == Some(log[0].remote_port.into()), "{pair:?} {log:?}");
-        let received = pair.client.count("/bytes_received");
-        ensure!(received.is_some_and(|bytes| bytes > LARGE), "{pair:?}");
-    }
-    story.check_copied(LARGE)
+        // The programs did speak HTTP with each other, on one connection.
+        let statuses: Vec<u64> = log.iter().map(|entry| entry.status).collect();
+        ensure!(statuses == [200, 200, 404][..count], "nginx logged {log:?}");
+        ensure!(log.iter().all(|entry| entry.version == version), "nginx logged {log:?}");
+        ensure!(transfers.iter().map(|transfer| transfer.said.status).eq(statuses.into_iter().map(Some)));
+        ensure!(transfers[0].said.response_body == Some(LARGE), "{transfers:?}");
+        for pair in story.to(port) {
+            pair.check_protocol(protocol)?;
+            ensure!(pair.exchanges.is_empty(), "no HTTP/1: {pair:?}");
+            ensure!(pair.client.count("/local/port") == Some(log[0].remote_port.into()), "{pair:?} {log:?}");
+            let received = pair.client.count("/bytes_received");
+            ensure!(received.is_some_and(|bytes| bytes > LARGE), "{pair:?}");
+        }
+        story.check_copied(LARGE)
+    })
 }
 
 #[test]

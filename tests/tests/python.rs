@@ -6,7 +6,7 @@ use tests::{
     curl,
     program::{self, Server},
     said::Said,
-    scene::{Scene, Story, check_complete, check_said, only},
+    scene::{Scene, Story, check_complete, check_said, only, play},
     scratch::Scratch,
 };
 
@@ -14,31 +14,28 @@ const PORT: u16 = 8000;
 const SIZE: usize = 3 << 20;
 
 /// A server of this version on two files, and what its clients say; what both of them say, checked.
-fn story(
-    version: &str,
-    connections: usize,
-    clients: impl FnOnce(&Scene) -> Result<Vec<Said>>,
-) -> Result<Story> {
+fn story(version: &str, connections: usize, clients: impl Fn(&Scene) -> Result<Vec<Said>>) -> Result<Story> {
     let files = Scratch::new()?;
     fs::write(files.file("hello.txt"), "hello\n")?;
     fs::write(files.file("large.bin"), vec![0; SIZE])?;
-    let scene = Scene::start()?;
-    let mut command = program::python(&scene.netns, "http_server.py");
-    command.args([&scene.host.to_string(), &PORT.to_string(), version]).arg(files.path());
-    let server = Server::start(&scene.netns, &mut command, PORT)?;
-    let theirs = clients(&scene)?;
-    let (ours, _) = server.finish(theirs.len())?;
-    let story = scene.finish(connections)?;
-    let pairs = story.to(PORT);
-    check_said(&pairs, &theirs)?;
-    check_said(&pairs, &ours)?;
-    check_complete(&pairs)?;
-    for exchange in pairs.iter().flat_map(|pair| &pair.exchanges) {
-        exchange.check("version of the response", |http| {
-            http.text("/response/version") == version.trim_start_matches("HTTP/")
-        })?;
-    }
-    Ok(story)
+    play(|scene| {
+        let mut command = program::python(&scene.netns, "http_server.py");
+        command.args([&scene.host.to_string(), &PORT.to_string(), version]).arg(files.path());
+        let server = Server::start(&scene.netns, &mut command, PORT)?;
+        let theirs = clients(&scene)?;
+        let (ours, _) = server.finish(theirs.len())?;
+        let story = scene.finish(connections)?;
+        let pairs = story.to(PORT);
+        check_said(&pairs, &theirs)?;
+        check_said(&pairs, &ours)?;
+        check_complete(&pairs)?;
+        for exchange in pairs.iter().flat_map(|pair| &pair.exchanges) {
+            exchange.check("version of the response", |http| {
+                http.text("/response/version") == version.trim_start_matches("HTTP/")
+            })?;
+        }
+        Ok(story)
+    })
 }
 
 fn client(scene: &Scene, requests: &[&str]) -> Result<Vec<Said>> {
