@@ -33,12 +33,19 @@ fn output_behind(netns: &Netns, line: &str, args: &[&str]) -> Result<Output> {
 
 /// One exchange in a namespace, which must be told at both ends.
 fn sees_an_exchange(tracer: &mut Tracer, netns: &Netns) -> Result<()> {
+    all_see_an_exchange(&mut [tracer], netns)
+}
+
+fn all_see_an_exchange(tracers: &mut [&mut Tracer], netns: &Netns) -> Result<()> {
     let listener = client::listen(netns, ([127, 0, 0, 1], 9000).into())?;
     client::converse(netns, &listener)?;
-    tracer.wait_for("an exchange at both ends", |records| {
-        let conns = records.conns(netns);
-        (conns.len() == 2 && records.https(&conns).count() == 2).then_some(())
-    })
+    let tells = |tracer: &mut &mut Tracer| {
+        tracer.wait_for("an exchange at both ends", |records| {
+            let conns = records.conns(netns);
+            (conns.len() == 2 && records.https(&conns).count() == 2).then_some(())
+        })
+    };
+    tracers.iter_mut().try_for_each(tells)
 }
 
 /// The daemon under a rule sees an exchange; what it wrote. Nothing of it stays attached.
@@ -178,6 +185,28 @@ fn filters_go_and_those_of_others_stay() -> Result<()> {
     let after = attached()?;
     ensure!(after == before, "before and after:\n{before:?}\n{after:?}");
     held.wait_until_gone()
+}
+
+/// Two at once leave each other's filters alone. When both are gone, what a killed one of them has left goes with the next.
+#[test]
+fn filters_of_two_at_once() -> Result<()> {
+    let netns = Netns::new()?;
+    let start = || refusing(no_tcx, || Tracer::start(&netns, &["--interface", "lo"]));
+    let attached = || bpf::attached(&netns, "lo");
+    let mut first = start()?;
+    let of_first = attached()?;
+    let mut second = start()?;
+    let of_both = attached()?;
+    ensure!(!of_first.is_empty() && of_both.is_superset(&of_first), "{of_first:?}\n{of_both:?}");
+    all_see_an_exchange(&mut [&mut first, &mut second], &netns)?;
+    first.end(libc::SIGKILL)?;
+    ensure!(attached()? == of_both, "a killed daemon leaves its filters: {:?}", attached()?);
+    start()?.stop()?;
+    ensure!(attached()? == of_both, "while the second one runs, nobody's are removed: {:?}", attached()?);
+    second.stop()?;
+    start()?.stop()?;
+    ensure!(attached()?.is_empty(), "still attached: {:?}", attached()?);
+    Ok(())
 }
 
 #[test]

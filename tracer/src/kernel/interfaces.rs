@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -25,6 +26,8 @@ use super::hooks::{Hook, say};
 /// Names of the classifiers, by which a leftover of a killed run is recognised.
 const PROGRAMS: [&str; 2] = ["segments", "segments_elsewhere"];
 
+const DIRECTIONS: [TcAttachType; 2] = [TcAttachType::Ingress, TcAttachType::Egress];
+
 /// The way of kernels without tcx: a filter that stays until somebody removes it.
 const CLSACT: &str = "clsact";
 
@@ -42,6 +45,8 @@ pub struct Interfaces {
     only: BTreeSet<String>,
     attached: BTreeMap<String, Attached>,
     failed: BTreeMap<String, String>,
+    /// Kept until the filters are gone, see [`claim`]. `None` where there are none.
+    claim: Option<File>,
 }
 
 impl Interfaces {
@@ -58,7 +63,12 @@ impl Interfaces {
                 );
             }
         }
-        Ok(Self { only: only.iter().cloned().collect(), attached: BTreeMap::new(), failed: BTreeMap::new() })
+        Ok(Self {
+            only: only.iter().cloned().collect(),
+            attached: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            claim: None,
+        })
     }
 
     /// Attaches to what is up and new, and forgets what is gone. Returns the names that are new.
@@ -75,7 +85,7 @@ impl Interfaces {
             if !wanted || !flags.contains(InterfaceFlags::IFF_UP) || self.attached.contains_key(&name) {
                 continue;
             }
-            match attach(program, &name, flags.contains(InterfaceFlags::IFF_LOOPBACK)) {
+            match self.attach(program, &name, flags.contains(InterfaceFlags::IFF_LOOPBACK)) {
                 Ok(attached) => {
                     self.failed.remove(&name);
                     self.attached.insert(name.clone(), attached);
@@ -87,6 +97,28 @@ impl Interfaces {
             }
         }
         Ok(new)
+    }
+
+    /// Both directions; on loopback egress only, where every segment passes once.
+    fn attach(
+        &mut self,
+        program: &mut SchedClassifier,
+        name: &str,
+        loopback: bool,
+    ) -> Result<Attached, String> {
+        let directions: &[TcAttachType] = if loopback { &[TcAttachType::Egress] } else { &DIRECTIONS };
+        match attach_all(program, name, directions, tcx) {
+            Ok(links) => Ok(Attached { way: "tcx", reason: None, links }),
+            Err(tcx_refused) => {
+                let say_both = |refused| format!("tcx: {tcx_refused}; clsact: {refused}");
+                if self.claim.is_none() {
+                    self.claim = claim();
+                }
+                add_clsact(name).map_err(say_both)?;
+                let links = attach_all(program, name, directions, clsact).map_err(say_both)?;
+                Ok(Attached { way: CLSACT, reason: Some(format!("tcx: {tcx_refused}")), links })
+            }
+        }
     }
 
     /// Gives up filters without removing them: their namespace is gone, and what has their interface's number here is
@@ -132,21 +164,6 @@ fn interfaces() -> Result<BTreeMap<String, InterfaceFlags>> {
     Ok(all.map(|interface| (interface.interface_name, interface.flags)).collect())
 }
 
-/// Both directions; on loopback egress only, where every segment passes once.
-fn attach(program: &mut SchedClassifier, name: &str, loopback: bool) -> Result<Attached, String> {
-    let directions: &[TcAttachType] =
-        if loopback { &[TcAttachType::Egress] } else { &[TcAttachType::Ingress, TcAttachType::Egress] };
-    match attach_all(program, name, directions, tcx) {
-        Ok(links) => Ok(Attached { way: "tcx", reason: None, links }),
-        Err(tcx_refused) => {
-            prepare_clsact(name).map_err(|refused| format!("tcx: {tcx_refused}; clsact: {refused}"))?;
-            let links = attach_all(program, name, directions, clsact)
-                .map_err(|refused| format!("tcx: {tcx_refused}; clsact: {refused}"))?;
-            Ok(Attached { way: CLSACT, reason: Some(format!("tcx: {tcx_refused}")), links })
-        }
-    }
-}
-
 fn attach_all(
     program: &mut SchedClassifier,
     name: &str,
@@ -173,20 +190,34 @@ fn clsact() -> TcAttachOptions {
     TcAttachOptions::Netlink(NlOptions::default())
 }
 
-/// Makes sure that there is a clsact qdisc and no filter of a killed run. The qdisc stays at the end: others may use it.
-fn prepare_clsact(name: &str) -> Result<(), String> {
-    match tc::qdisc_add_clsact(name) {
-        Ok(()) => {}
-        Err(error) if already_there(&error) => {
-            for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-                for program in PROGRAMS {
-                    let _ = tc::qdisc_detach_program(name, direction, program);
-                }
+/// A lock on the network namespace, shared by the runs that have filters in it: the kernel lets go of it when a run is killed, but
+/// not of its filters. Who is the only one removes these. `None` when somebody else holds a lock that is not shared.
+fn claim() -> Option<File> {
+    let namespace = File::open("/proc/thread-self/ns/net").ok()?;
+    if namespace.try_lock().is_ok() {
+        remove_filters();
+    }
+    namespace.try_lock_shared().is_ok().then_some(namespace)
+}
+
+/// Removes all filters with our names.
+fn remove_filters() {
+    for name in interfaces().unwrap_or_default().keys() {
+        for direction in DIRECTIONS {
+            for program in PROGRAMS {
+                // Most have none.
+                let _ = tc::qdisc_detach_program(name, direction, program);
             }
         }
-        Err(error) => return Err(say(&error)),
     }
-    Ok(())
+}
+
+/// Makes sure that there is a clsact qdisc. It stays at the end: others may use it.
+fn add_clsact(name: &str) -> Result<(), String> {
+    match tc::qdisc_add_clsact(name) {
+        Err(error) if !already_there(&error) => Err(say(&error)),
+        _ => Ok(()),
+    }
 }
 
 fn already_there(error: &TcError) -> bool {
