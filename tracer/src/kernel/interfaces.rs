@@ -45,7 +45,7 @@ pub struct Interfaces {
     only: BTreeSet<String>,
     attached: BTreeMap<String, Attached>,
     failed: BTreeMap<String, String>,
-    /// Kept until the filters are gone, see [`claim`]. `None` where there are none.
+    /// See [`claim`]; `None` where there are no filters. The last member, so that these are dropped before it.
     claim: Option<File>,
 }
 
